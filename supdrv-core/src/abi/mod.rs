@@ -1,0 +1,4 @@
+//! The interfaces that exist outside this project: constants and layouts, no behaviour.
+#![forbid(unsafe_code)]
+
+pub mod status;

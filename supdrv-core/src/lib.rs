@@ -1,0 +1,7 @@
+//! OS-agnostic core of the support driver.
+#![no_std]
+
+#[cfg(any(test, feature = "mock"))]
+extern crate std;
+
+pub mod abi;

@@ -1,0 +1,2 @@
+//! Shim of the support driver for freebsd: not implemented yet, the crate only fixes its place in the workspace.
+#![no_std]
