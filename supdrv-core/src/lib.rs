@@ -5,3 +5,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod heap;
+pub mod os;
+pub mod sync;
+pub mod tree;

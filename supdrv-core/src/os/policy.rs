@@ -1,0 +1,50 @@
+//! Decisions that a system may take instead of the core's defaults.
+
+use crate::abi::Status;
+use crate::abi::status::{Result, VERR_NOT_IMPLEMENTED};
+
+/// Who registered an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectCreator {
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Process id.
+    pub process: u32,
+}
+
+/// Policy hooks of the seed. The defaults have no opinion.
+pub trait OsPolicy: super::OsIdentity {
+    /// May note more about the creator of an object; seed hook `supdrvOSObjInitCreator`. Class T, no locks held.
+    #[doc(alias = "supdrvOSObjInitCreator")]
+    fn obj_init_creator(&self, _object: *mut crate::abi::published::ObjectView, _session: &Self::SessionExt) {
+    }
+
+    /// Decides whether a session may use an object: `None` leaves it to the default policy (same user id), `Some` is the
+    /// answer; seed hook `supdrvOSObjCanAccess`. `name` is for messages. Class of the caller.
+    #[doc(alias = "supdrvOSObjCanAccess")]
+    fn obj_can_access(
+        &self,
+        _creator: &ObjectCreator,
+        _session: &Self::SessionExt,
+        _name: Option<&core::ffi::CStr>,
+    ) -> Option<Status> {
+        None
+    }
+
+    /// Whether the administrator forces the GIP into asynchronous mode; seed hook `supdrvOSGetForcedAsyncTscMode`. Class T.
+    #[doc(alias = "supdrvOSGetForcedAsyncTscMode")]
+    fn forced_async_tsc_mode(&self) -> bool {
+        false
+    }
+
+    /// Wakes keyboards that sleep after a host suspend; only Darwin has that. Class T.
+    ///
+    /// # Errors
+    /// `VERR_NOT_IMPLEMENTED` everywhere else.
+    #[doc(alias = "supdrvDarwinResumeSuspendedKbds")]
+    fn resume_suspended_keyboards(&self) -> Result<()> {
+        Err(VERR_NOT_IMPLEMENTED)
+    }
+}
