@@ -1,7 +1,14 @@
 //! The interfaces that exist outside this project: constants and layouts, no behaviour.
+//!
+//! [`ioctl`] and [`requests`] are what ring-3 speaks, [`published`] is what C code in ring-0 sees of the core's objects,
+//! [`status`] are the codes that all of them return. Every structure carries its C layout for both pointer widths
+//! ([`layout`]): the width that is compiled for is proved at compile time, both are compared with golden data in the tests.
 #![forbid(unsafe_code)]
 
+pub mod ioctl;
+pub mod layout;
 pub mod published;
+pub mod requests;
 pub mod status;
 
 pub use status::Status;
