@@ -127,10 +127,13 @@ impl<T, O: OsHeap + Clone> Arc<T, O> {
 }
 
 impl<T, O: OsHeap> Arc<T, O> {
-    /// Whether both are the same value.
-    #[must_use]
-    pub fn ptr_eq(&self, other: &Self) -> bool {
-        self.inner == other.inner
+    /// The value, if this is its only owner.
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        if self.refs().load(Ordering::Acquire) != 1 {
+            return None;
+        }
+        // SAFETY: there is one owner, it is borrowed exclusively, and only an owner can make another one.
+        Some(unsafe { &mut self.inner.as_mut().value })
     }
 }
 

@@ -5,7 +5,20 @@
 extern crate std;
 
 pub mod abi;
+pub mod component;
+pub mod dispatch;
+pub mod driver;
+pub mod gip;
+pub mod handle_table;
 pub mod heap;
+pub mod hwvirt;
+pub mod loader;
+mod log;
+pub mod memory;
+pub mod object;
 pub mod os;
+pub mod ring0;
+pub mod semaphore;
+pub mod session;
 pub mod sync;
 pub mod tree;

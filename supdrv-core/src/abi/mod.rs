@@ -5,6 +5,7 @@
 //! ([`layout`]): the width that is compiled for is proved at compile time, both are compared with golden data in the tests.
 #![forbid(unsafe_code)]
 
+pub mod gip;
 pub mod ioctl;
 pub mod layout;
 pub mod published;

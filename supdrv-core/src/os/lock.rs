@@ -31,6 +31,8 @@ pub enum LockClass {
     Gip,
     /// A session's handle table. Semaphores are signalled with interrupts off.
     HandleTable,
+    /// The list of live sessions.
+    Sessions,
     /// Object registry and object usage of all sessions.
     Device,
     /// Assignment of GIP entries to CPUs. Taken in CPU on-line and off-line notifications.
@@ -45,7 +47,7 @@ impl LockClass {
     pub const fn kind(self) -> LockKind {
         match self {
             Self::Loader | Self::Component | Self::Tracer | Self::Gip => LockKind::Mutex,
-            Self::HandleTable | Self::Device | Self::GipEntries => LockKind::IrqSpin,
+            Self::HandleTable | Self::Sessions | Self::Device | Self::GipEntries => LockKind::IrqSpin,
             Self::Session => LockKind::Spin,
         }
     }
@@ -59,6 +61,7 @@ impl LockClass {
             Self::Tracer => "SUPDrvTracer",
             Self::Gip => "SUPDrvGipMtx",
             Self::HandleTable => "SUPDrvHandles",
+            Self::Sessions => "SUPDrvSessions",
             Self::Device => "SUPDrvDevExt",
             Self::GipEntries => "SUPDrvGip",
             Self::Session => "SUPDrvSession",

@@ -1,7 +1,9 @@
 //! Decisions that a system may take instead of the core's defaults.
 
 use crate::abi::Status;
+use crate::abi::ioctl::Encoding;
 use crate::abi::status::{Result, VERR_NOT_IMPLEMENTED};
+use crate::ring0::Export;
 
 /// Who registered an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +16,16 @@ pub struct ObjectCreator {
     pub process: u32,
 }
 
-/// Policy hooks of the seed. The defaults have no opinion.
+/// What differs between systems without being a service, and the policy hooks of the seed. The hooks' defaults have no opinion.
 pub trait OsPolicy: super::OsIdentity {
+    /// How the system makes the function codes of requests.
+    const ENCODING: Encoding;
+
+    /// What loaded modules can link against, besides the numbers that the core knows itself. Class T.
+    fn ring0_exports(&self) -> &'static [Export] {
+        &[]
+    }
+
     /// May note more about the creator of an object; seed hook `supdrvOSObjInitCreator`. Class T, no locks held.
     #[doc(alias = "supdrvOSObjInitCreator")]
     fn obj_init_creator(&self, _object: *mut crate::abi::published::ObjectView, _session: &Self::SessionExt) {
