@@ -5,6 +5,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod capi;
 pub mod component;
 pub mod dispatch;
 pub mod driver;

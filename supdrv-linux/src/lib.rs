@@ -1,2 +1,22 @@
-//! Shim of the support driver for linux: not implemented yet, the crate only fixes its place in the workspace.
+//! The Linux shim: `SupdrvOs` over the kernel, and the module's entry points.
+//!
+//! Everything that needs a kernel macro, inline function or structure is in `shell/`, in C, behind plain functions (module `glue`).
+//! Rust never sees a kernel structure. The module's file operations are C as well; they call the functions of module `entry`.
 #![no_std]
+
+mod entry;
+mod glue;
+mod memory;
+mod os;
+mod time;
+
+pub use os::Linux;
+
+#[cfg(feature = "kernel")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing in a release build refers to this (checked by `cargo xtask panics`).
+    loop {
+        core::hint::spin_loop();
+    }
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0-only OR CDDL-1.0
+/*
+ * The module: parameters, device nodes, file operations, power events. Requests are copied in and out here, because the user
+ * access helpers are inline; what they mean is decided in Rust.
+ */
+#include <linux/cred.h>
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/platform_device.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/suspend.h>
+#include <linux/uaccess.h>
+
+#include "glue.h"
+
+static int force_async_tsc;
+module_param(force_async_tsc, int, 0444);
+MODULE_PARM_DESC(force_async_tsc, "non-zero: the time page works in asynchronous mode");
+static bool hardened = true;
+module_param(hardened, bool, 0444);
+MODULE_PARM_DESC(hardened, "only root opens the unrestricted node (default: yes)");
+
+int supdrv_glue_force_async_tsc(void);
+int supdrv_glue_force_async_tsc(void)
+{
+	return force_async_tsc;
+}
+
+/* The header of a request; the rest is Rust's business. */
+struct request_header {
+	u32 cookie, session_cookie, in_bytes, out_bytes, flags;
+	s32 rc;
+};
+
+#define HEADER_BYTES sizeof(struct request_header)
+#define MAX_REQUEST_BYTES 0x1000000u
+/* The largest request of a restricted session is the handshake. */
+#define MAX_RESTRICTED_BYTES 0x1000u
+#define FLAGS_MAGIC_MASK 0xff0000ffu
+#define FLAGS_MAGIC 0x42000042u
+#define SMALL_BYTES 256u
+
+static inline bool is_fast(unsigned int cmd)
+{
+	return cmd - 0x56c0u < 3;
+}
+
+/* Copies a few bytes word by word: cheaper than the out-of-line copy. Both addresses are 8-byte aligned relative to the packet. */
+static __always_inline bool copy_in_small(u8 *to, const u8 __user *from, size_t bytes)
+{
+	size_t i = 0;
+
+	if (!user_read_access_begin(from, bytes))
+		return false;
+	for (; i + 8 <= bytes; i += 8)
+		unsafe_get_user(*(u64 *)(to + i), (const u64 __user *)(from + i), fault);
+	for (; i < bytes; i++)
+		unsafe_get_user(to[i], from + i, fault);
+	user_read_access_end();
+	return true;
+fault:
+	user_read_access_end();
+	return false;
+}
+
+static __always_inline bool copy_out_small(u8 __user *to, const u8 *from, size_t bytes)
+{
+	size_t i = 0;
+
+	if (!user_write_access_begin(to, bytes))
+		return false;
+	for (; i + 8 <= bytes; i += 8)
+		unsafe_put_user(*(const u64 *)(from + i), (u64 __user *)(to + i), fault);
+	for (; i < bytes; i++)
+		unsafe_put_user(from[i], to + i, fault);
+	user_write_access_end();
+	return true;
+fault:
+	user_write_access_end();
+	return false;
+}
+
+/* The header has been read once, into the buffer: nothing is read twice. */
+static noinline long ioctl_large(void *session, unsigned int cmd, u8 __user *arg, const struct request_header *header, size_t bytes)
+{
+	long rc = -EFAULT;
+	u32 in = header->in_bytes;
+	u8 *buffer = kvmalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+
+	if (!buffer)
+		return -ENOMEM;
+	memcpy(buffer, header, HEADER_BYTES);
+	if (copy_from_user(buffer + HEADER_BYTES, arg + HEADER_BYTES, in - HEADER_BYTES))
+		goto out;
+	memset(buffer + in, 0, bytes - in);
+	rc = -EINVAL;
+	if (supdrv_rust_ioctl(session, cmd, buffer, bytes))
+		goto out;
+	rc = copy_to_user(arg, buffer, min_t(size_t, ((struct request_header *)buffer)->out_bytes, bytes)) ? -EFAULT : 0;
+out:
+	kvfree(buffer);
+	return rc;
+}
+
+static __always_inline long ioctl_packet(struct file *file, unsigned int cmd, unsigned long arg, size_t limit)
+{
+	u64 buffer[SMALL_BYTES / 8];
+	struct request_header *header = (struct request_header *)buffer;
+	u8 __user *user = (u8 __user *)arg;
+	size_t bytes, size = _IOC_SIZE(cmd), in;
+
+	if (!copy_in_small((u8 *)buffer, user, HEADER_BYTES))
+		return -EFAULT;
+	if ((header->flags & FLAGS_MAGIC_MASK) != FLAGS_MAGIC)
+		return -EINVAL;
+	in = header->in_bytes;
+	bytes = max_t(size_t, in, header->out_bytes);
+	if (bytes > limit)
+		return -E2BIG;
+	if ((size && size != bytes) || in < HEADER_BYTES || header->out_bytes < HEADER_BYTES)
+		return -EINVAL;
+	if (bytes > SMALL_BYTES)
+		return ioctl_large(file->private_data, cmd, user, header, bytes);
+	if (in > HEADER_BYTES && !copy_in_small((u8 *)buffer + HEADER_BYTES, user + HEADER_BYTES, in - HEADER_BYTES))
+		return -EFAULT;
+	if (bytes > in)
+		memset((u8 *)buffer + in, 0, bytes - in);
+	if (supdrv_rust_ioctl(file->private_data, cmd, buffer, bytes))
+		return -EINVAL;
+	return copy_out_small(user, (u8 *)buffer, min_t(size_t, header->out_bytes, bytes)) ? 0 : -EFAULT;
+}
+
+static long supdrv_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	if (is_fast(cmd))
+		return supdrv_rust_ioctl_fast(file->private_data, cmd, (u32)arg);
+	return ioctl_packet(file, cmd, arg, MAX_REQUEST_BYTES);
+}
+
+static long supdrv_ioctl_restricted(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return ioctl_packet(file, cmd, arg, MAX_RESTRICTED_BYTES);
+}
+
+static int to_errno(int status)
+{
+	switch (status) {
+	case SUPDRV_OK:
+		return 0;
+	case -1:
+		return -EACCES;
+	case SUPDRV_INVALID_PARAMETER:
+		return -EINVAL;
+	case -3:
+		return -EILSEQ;
+	case -4:
+		return -ENXIO;
+	case SUPDRV_LOCK_FAILED:
+		return -ENOLCK;
+	case -6:
+		return -EFAULT;
+	case SUPDRV_NO_MEMORY:
+		return -ENOMEM;
+	case -9:
+		return -EEXIST;
+	case -11:
+		return -ENOSYS;
+	default:
+		return -EPERM;
+	}
+}
+
+static int supdrv_open(struct inode *inode, struct file *file)
+{
+	/* Root of the machine, not of some user namespace. */
+	if (hardened && !uid_eq(current_euid(), GLOBAL_ROOT_UID))
+		return -EPERM;
+	return to_errno(supdrv_rust_open(true, &file->private_data));
+}
+
+static int supdrv_open_restricted(struct inode *inode, struct file *file)
+{
+	return to_errno(supdrv_rust_open(false, &file->private_data));
+}
+
+static int supdrv_release(struct inode *inode, struct file *file)
+{
+	supdrv_rust_close(file->private_data);
+	return 0;
+}
+
+static const struct file_operations unrestricted_fops = {
+	.owner = THIS_MODULE,
+	.open = supdrv_open,
+	.release = supdrv_release,
+	.unlocked_ioctl = supdrv_ioctl,
+};
+
+static const struct file_operations restricted_fops = {
+	.owner = THIS_MODULE,
+	.open = supdrv_open_restricted,
+	.release = supdrv_release,
+	.unlocked_ioctl = supdrv_ioctl_restricted,
+};
+
+static struct miscdevice unrestricted = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "vboxdrv",
+	.fops = &unrestricted_fops,
+	.mode = 0600,
+};
+
+static struct miscdevice restricted = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "vboxdrvu",
+	.fops = &restricted_fops,
+	.mode = 0666,
+};
+
+/* The entry of sibling drivers. Nothing answers yet but that. */
+int SUPDrvLinuxIDC(u32 request, void *header);
+int SUPDrvLinuxIDC(u32 request, void *header)
+{
+	return header ? SUPDRV_NOT_SUPPORTED : -6;
+}
+EXPORT_SYMBOL(SUPDrvLinuxIDC);
+
+static int counters_show(struct seq_file *file, void *unused)
+{
+	static const char *const names[] = {
+		"sessions", "objects", "memory_refs", "images", "factories", "gip_users",
+		"memory_objects", "pages", "pinned_pages", "exec_pages",
+	};
+	u64 values[10] = {};
+	int i;
+
+	supdrv_rust_counters(values);
+	supdrv_memory_counters(values + 6);
+	for (i = 0; i < 10; i++)
+		seq_printf(file, "%s=%llu\n", names[i], values[i]);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(counters);
+
+static struct dentry *debugfs;
+static struct platform_device *power_device;
+
+static int supdrv_resume(struct device *device)
+{
+	supdrv_rust_resumed();
+	return 0;
+}
+
+static const struct dev_pm_ops power_ops = {
+	.resume = supdrv_resume,
+	.thaw = supdrv_resume,
+	.restore = supdrv_resume,
+};
+
+static struct platform_driver power_driver = {
+	.driver = { .name = "vboxdrv", .pm = &power_ops },
+};
+
+static int power_init(void)
+{
+	int rc = platform_driver_register(&power_driver);
+
+	if (rc)
+		return rc;
+	power_device = platform_device_register_simple("vboxdrv", -1, NULL, 0);
+	if (!IS_ERR(power_device))
+		return 0;
+	platform_driver_unregister(&power_driver);
+	return PTR_ERR(power_device);
+}
+
+static void power_exit(void)
+{
+	platform_device_unregister(power_device);
+	platform_driver_unregister(&power_driver);
+}
+
+/* Devices come last: whoever can open one finds a complete driver. */
+static int __init supdrv_init(void)
+{
+	int rc = supdrv_maps_init();
+
+	if (rc)
+		return rc;
+	rc = supdrv_cpus_init();
+	if (rc)
+		goto no_cpus;
+	rc = to_errno(supdrv_rust_init());
+	if (rc)
+		goto no_core;
+	rc = power_init();
+	if (rc)
+		goto no_power;
+	rc = misc_register(&restricted);
+	if (rc)
+		goto no_restricted;
+	rc = misc_register(&unrestricted);
+	if (rc)
+		goto no_unrestricted;
+	debugfs = debugfs_create_dir("vboxdrv", NULL);
+	debugfs_create_file("counters", 0400, debugfs, NULL, &counters_fops);
+	pr_info("supdrv: interface 0x001a0007 loaded\n");
+	return 0;
+
+no_unrestricted:
+	misc_deregister(&restricted);
+no_restricted:
+	power_exit();
+no_power:
+	supdrv_rust_exit();
+no_core:
+	supdrv_cpus_exit();
+no_cpus:
+	supdrv_maps_exit();
+	return rc;
+}
+
+static void __exit supdrv_exit(void)
+{
+	debugfs_remove_recursive(debugfs);
+	misc_deregister(&unrestricted);
+	misc_deregister(&restricted);
+	power_exit();
+	supdrv_rust_exit();
+	supdrv_cpus_exit();
+	supdrv_maps_exit();
+}
+
+module_init(supdrv_init);
+module_exit(supdrv_exit);
+MODULE_LICENSE("GPL");
+MODULE_AUTHOR("The supdrv authors");
+MODULE_DESCRIPTION("Host support driver");
+MODULE_VERSION("0.1.0 (0x001a0007)");

@@ -1,0 +1,150 @@
+//! What the C half calls: the module's life and its file operations.
+
+use core::ffi::{c_int, c_void};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use supdrv_core::abi::published::{DevExtView, SessionView};
+use supdrv_core::abi::status::{VERR_INTERNAL_ERROR, VERR_INVALID_PARAMETER, VINF_SUCCESS};
+use supdrv_core::dispatch;
+use supdrv_core::driver::Driver;
+use supdrv_core::heap::Box;
+use supdrv_core::os::{OsLog, SessionKind};
+use supdrv_core::session::{Session, SessionRef};
+
+use crate::Linux;
+use crate::glue;
+
+/// The driver of this module, and its device extension; both exist from init to exit.
+static DRIVER: AtomicPtr<Driver<Linux>> = AtomicPtr::new(core::ptr::null_mut());
+
+fn driver() -> Option<&'static Driver<Linux>> {
+    // SAFETY: the pointer is set while the driver exists; C calls nothing but init before that, and nothing after exit.
+    unsafe { DRIVER.load(Ordering::Acquire).as_ref() }
+}
+
+/// Builds the driver. Class T, once.
+#[unsafe(no_mangle)]
+extern "C" fn supdrv_rust_init() -> c_int {
+    // SAFETY: class T.
+    let view = unsafe { glue::supdrv_glue_alloc(size_of::<DevExtView>()) }.cast::<DevExtView>();
+    let Some(view) = NonNull::new(view) else { return supdrv_core::abi::status::VERR_NO_MEMORY.0 };
+    // SAFETY: zeroed memory of the right size that stays until exit.
+    match unsafe { Driver::init(&Linux, view, size_of::<SessionView>()) } {
+        Ok(driver) => {
+            DRIVER.store(driver.into_raw().as_ptr(), Ordering::Release);
+            VINF_SUCCESS.0
+        }
+        Err(status) => {
+            // SAFETY: nobody uses the device extension.
+            unsafe { glue::supdrv_glue_free(view.as_ptr().cast()) };
+            status.0
+        }
+    }
+}
+
+/// Takes the driver down: all files are closed by now. Class T, once.
+#[unsafe(no_mangle)]
+extern "C" fn supdrv_rust_exit() {
+    let Some(raw) = NonNull::new(DRIVER.swap(core::ptr::null_mut(), Ordering::AcqRel)) else { return };
+    // SAFETY: it came from into_raw in init.
+    let driver = unsafe { Box::from_raw(&Linux, raw) };
+    let view = driver.view();
+    match Driver::delete(driver) {
+        // SAFETY: the driver is gone, and nobody else uses its device extension.
+        Ok(()) => unsafe { glue::supdrv_glue_free(view.as_ptr().cast()) },
+        Err((driver, _busy)) => {
+            Linux.log_write(b"supdrv: sessions at unload; leaking the driver\n");
+            let _leaked = driver.into_raw();
+        }
+    }
+}
+
+/// Opens a session for the calling process. Class T.
+///
+/// # Safety
+/// `session` is writable.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn supdrv_rust_open(unrestricted: bool, session: *mut *mut c_void) -> c_int {
+    let kind = if unrestricted { SessionKind::User } else { SessionKind::UserRestricted };
+    let Some(driver) = driver() else { return VERR_INTERNAL_ERROR.0 };
+    match driver.create_session(kind) {
+        Ok(created) => {
+            // SAFETY: writable (condition of the function).
+            unsafe { session.write(created.into_view().as_ptr().cast()) };
+            VINF_SUCCESS.0
+        }
+        Err(status) => status.0,
+    }
+}
+
+/// Closes the session of a file. Class T, any process.
+///
+/// # Safety
+/// `session` came from open, and the file is gone.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn supdrv_rust_close(session: *mut c_void) {
+    // SAFETY: the file owned this reference.
+    if let Ok(session) = unsafe { SessionRef::<Linux>::from_view(session.cast()) } {
+        drop(session);
+    }
+}
+
+/// The session of an open file.
+///
+/// # Safety
+/// `session` came from open, and the file is open during the use of the result.
+unsafe fn session_of<'a>(session: *mut c_void) -> Option<&'a Session<Linux>> {
+    // SAFETY: the open file keeps the session alive.
+    unsafe { Session::from_view(session.cast::<SessionView>(), None) }
+}
+
+/// Handles a request in a kernel buffer. Class T. 0: copy back what the header says.
+///
+/// # Safety
+/// As for [`session_of`]; `buffer` has `bytes` bytes that nobody else uses.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn supdrv_rust_ioctl(
+    session: *mut c_void,
+    code: u32,
+    buffer: *mut u8,
+    bytes: usize,
+) -> c_int {
+    // SAFETY: condition of the function.
+    let Some(session) = (unsafe { session_of(session) }) else { return VERR_INVALID_PARAMETER.0 };
+    // SAFETY: condition of the function.
+    let packet = unsafe { core::slice::from_raw_parts_mut(buffer, bytes) };
+    dispatch::ioctl(session, code, packet).map_or_else(|status| status.0, |()| VINF_SUCCESS.0)
+}
+
+/// A fast call. Class T on entry.
+///
+/// # Safety
+/// As for [`session_of`].
+#[unsafe(no_mangle)]
+unsafe extern "C" fn supdrv_rust_ioctl_fast(session: *mut c_void, code: u32, cpu: u32) -> c_int {
+    // SAFETY: condition of the function.
+    let Some(session) = (unsafe { session_of(session) }) else { return VERR_INTERNAL_ERROR.0 };
+    dispatch::ioctl_fast(session, code, cpu).map_or_else(|status| status.0, |()| VINF_SUCCESS.0)
+}
+
+/// The machine woke up. Class T.
+#[unsafe(no_mangle)]
+extern "C" fn supdrv_rust_resumed() {
+    if let Some(driver) = driver() {
+        driver.gip().resumed();
+    }
+}
+
+/// Fills in what exists now. Class T.
+///
+/// # Safety
+/// `counters` has room for six numbers.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn supdrv_rust_counters(counters: *mut [u64; 6]) {
+    let Some(driver) = driver() else { return };
+    let c = driver.counters();
+    let values = [c.sessions, c.objects, c.memory_refs, c.images, c.factories, c.gip_users].map(|n| n as u64);
+    // SAFETY: condition of the function.
+    unsafe { counters.write(values) };
+}

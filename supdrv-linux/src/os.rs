@@ -1,0 +1,288 @@
+//! Heap, locks, CPUs, identity, instructions, policy and log.
+//!
+//! SAFETY of the calls in this crate: the glue functions ask for nothing but the context class that the trait method promises and for
+//! handles that came from the matching `…_new`; each handle type here owns such a handle from its creation to its drop.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all calls of the glue, given above")]
+
+use core::alloc::Layout;
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
+use supdrv_core::abi::Status;
+use supdrv_core::abi::ioctl::Encoding;
+use supdrv_core::abi::status::{Result, VERR_NO_MEMORY};
+use supdrv_core::os::{
+    CpuSet, IrqState, LockClass, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap,
+    OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
+};
+
+use crate::glue::{self, Opaque};
+
+/// The kernel. Everything it needs to know it asks the kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linux;
+
+/// A status as C returns it.
+pub(crate) fn check(status: core::ffi::c_int) -> Result<()> {
+    Status(status).into_result()
+}
+
+/// A kernel object of this crate: freed by the function it was created with.
+pub struct Handle {
+    object: NonNull<Opaque>,
+    free: unsafe fn(*mut Opaque),
+}
+
+// SAFETY: kernel objects may be used from any thread.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// Takes ownership; null means that there was no memory.
+    pub(crate) fn new(object: *mut Opaque, free: unsafe fn(*mut Opaque)) -> Result<Self> {
+        let object = NonNull::new(object).ok_or(VERR_NO_MEMORY)?;
+        Ok(Self { object, free })
+    }
+
+    pub(crate) fn raw(&self) -> *mut Opaque {
+        self.object.as_ptr()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        unsafe { (self.free)(self.object.as_ptr()) };
+    }
+}
+
+unsafe fn free_memory(object: *mut Opaque) {
+    unsafe { glue::supdrv_glue_free(object.cast()) };
+}
+
+impl OsHeap for Linux {
+    fn heap_alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
+        // The slab aligns powers of two to themselves, and everything else to 8 at least.
+        let bytes =
+            if layout.align() > 8 { layout.size().checked_next_power_of_two()? } else { layout.size() };
+        NonNull::new(unsafe { glue::supdrv_glue_alloc(bytes.max(layout.align())) })
+    }
+
+    unsafe fn heap_free(&self, ptr: NonNull<u8>, _layout: Layout) {
+        unsafe { glue::supdrv_glue_free(ptr.as_ptr()) };
+    }
+}
+
+impl OsLock for Linux {
+    type SpinLock = Handle;
+    type Mutex = Handle;
+
+    fn spinlock_create(&self, class: LockClass) -> Result<Handle> {
+        Handle::new(unsafe { glue::supdrv_glue_spinlock_new(class as u32) }, free_memory)
+    }
+
+    fn spinlock_acquire(&self, lock: &Handle) {
+        unsafe { glue::supdrv_glue_spin_lock(lock.raw()) };
+    }
+
+    unsafe fn spinlock_release(&self, lock: &Handle) {
+        unsafe { glue::supdrv_glue_spin_unlock(lock.raw()) };
+    }
+
+    fn spinlock_acquire_irq(&self, lock: &Handle) -> IrqState {
+        IrqState(unsafe { glue::supdrv_glue_spin_lock_irq(lock.raw()) })
+    }
+
+    unsafe fn spinlock_release_irq(&self, lock: &Handle, state: IrqState) {
+        unsafe { glue::supdrv_glue_spin_unlock_irq(lock.raw(), state.0) };
+    }
+
+    fn spinlock_handle(&self, lock: &Handle) -> usize {
+        lock.raw() as usize
+    }
+
+    fn mutex_create(&self, class: LockClass) -> Result<Handle> {
+        Handle::new(unsafe { glue::supdrv_glue_mutex_new(class as u32) }, free_memory)
+    }
+
+    fn mutex_acquire(&self, mutex: &Handle) {
+        unsafe { glue::supdrv_glue_mutex_lock(mutex.raw()) };
+    }
+
+    unsafe fn mutex_release(&self, mutex: &Handle) {
+        unsafe { glue::supdrv_glue_mutex_unlock(mutex.raw()) };
+    }
+
+    fn mutex_handle(&self, mutex: &Handle) -> usize {
+        mutex.raw() as usize
+    }
+}
+
+/// The one registration for CPU events: the core's callback, where C finds it.
+pub struct MpRegistration(NonNull<Registered>);
+
+struct Registered {
+    callback: MpEventCallback,
+    context: *mut c_void,
+}
+
+// SAFETY: the registrant promised that its callback may be called on any CPU.
+unsafe impl Send for MpRegistration {}
+// SAFETY: as above.
+unsafe impl Sync for MpRegistration {}
+
+unsafe extern "C" fn on_cpu_event(event: u32, cpu: u32, context: *mut c_void) {
+    let registered = unsafe { &*context.cast::<Registered>() };
+    let event = if event == MpEvent::Online as u32 { MpEvent::Online } else { MpEvent::Offline };
+    unsafe { (registered.callback)(event, cpu, registered.context) };
+}
+
+impl Drop for MpRegistration {
+    fn drop(&mut self) {
+        // Waits for a running callback.
+        unsafe { glue::supdrv_glue_cpu_events(None, core::ptr::null_mut()) };
+        unsafe { glue::supdrv_glue_free(self.0.as_ptr().cast()) };
+    }
+}
+
+impl OsCpu for Linux {
+    type MpRegistration = MpRegistration;
+
+    fn cpu_id(&self) -> u32 {
+        unsafe { glue::supdrv_glue_cpu_id() }
+    }
+
+    fn cpu_set_index(&self, cpu_id: u32) -> Option<usize> {
+        Some(cpu_id as usize).filter(|index| *index < MAX_CPUS)
+    }
+
+    fn cpu_id_from_index(&self, index: usize) -> Option<u32> {
+        u32::try_from(index).ok().filter(|id| *id < unsafe { glue::supdrv_glue_cpu_ids() })
+    }
+
+    fn cpu_max_id(&self) -> u32 {
+        unsafe { glue::supdrv_glue_cpu_ids() }.saturating_sub(1)
+    }
+
+    fn cpu_array_size(&self) -> usize {
+        unsafe { glue::supdrv_glue_cpu_ids() as usize }
+    }
+
+    fn cpu_present_count(&self) -> usize {
+        unsafe { glue::supdrv_glue_cpu_present_count() as usize }
+    }
+
+    fn cpu_possible_set(&self) -> CpuSet {
+        let mut set = CpuSet::default();
+        unsafe { glue::supdrv_glue_cpu_set(false, set.0.as_mut_ptr()) };
+        set
+    }
+
+    fn cpu_online_set(&self) -> CpuSet {
+        let mut set = CpuSet::default();
+        unsafe { glue::supdrv_glue_cpu_set(true, set.0.as_mut_ptr()) };
+        set
+    }
+
+    unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
+        check(unsafe { glue::supdrv_glue_on_all(worker, context) })
+    }
+
+    unsafe fn mp_on_cpu(&self, cpu_id: u32, worker: MpWorker, context: *mut c_void) -> Result<()> {
+        check(unsafe { glue::supdrv_glue_on_cpu(cpu_id, worker, context) })
+    }
+
+    unsafe fn mp_register(&self, callback: MpEventCallback, context: *mut c_void) -> Result<MpRegistration> {
+        let place = unsafe { glue::supdrv_glue_alloc(size_of::<Registered>()) };
+        let place = NonNull::new(place.cast::<Registered>()).ok_or(VERR_NO_MEMORY)?;
+        unsafe { place.write(Registered { callback, context }) };
+        unsafe { glue::supdrv_glue_cpu_events(Some(on_cpu_event), place.as_ptr().cast()) };
+        Ok(MpRegistration(place))
+    }
+
+    fn tsc_trusted(&self) -> Option<bool> {
+        Some(unsafe { glue::supdrv_glue_tsc_trusted() } != 0)
+    }
+}
+
+impl OsArch for Linux {
+    fn irq_save(&self) -> usize {
+        unsafe { glue::supdrv_glue_irq_save() }
+    }
+
+    unsafe fn irq_restore(&self, flags: usize) {
+        unsafe { glue::supdrv_glue_irq_restore(flags) };
+    }
+}
+
+/// A counted reference to the process that opened the session: its identity isn't given to another process meanwhile.
+pub struct SessionExt(Option<Handle>);
+
+unsafe fn put_process(process: *mut Opaque) {
+    unsafe { glue::supdrv_glue_process_put(process) };
+}
+
+impl SessionExt {
+    /// Whether the session belongs to a process.
+    #[must_use]
+    pub const fn has_process(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl OsIdentity for Linux {
+    type SessionExt = SessionExt;
+
+    fn session_ext_create(&self, kind: SessionKind) -> Result<SessionExt> {
+        if !kind.is_user() {
+            return Ok(SessionExt(None));
+        }
+        Handle::new(unsafe { glue::supdrv_glue_process_get() }, put_process)
+            .map(|process| SessionExt(Some(process)))
+    }
+
+    fn real_uid(&self) -> u32 {
+        unsafe { glue::supdrv_glue_uid() }
+    }
+
+    fn real_gid(&self) -> u32 {
+        unsafe { glue::supdrv_glue_gid() }
+    }
+
+    fn process_id(&self) -> u32 {
+        unsafe { glue::supdrv_glue_tgid() }
+    }
+
+    fn process_handle(&self) -> usize {
+        unsafe { glue::supdrv_glue_process() }
+    }
+
+    fn thread_handle(&self) -> usize {
+        unsafe { glue::supdrv_glue_thread() }
+    }
+
+    fn preempt_disable(&self) -> PreemptState {
+        unsafe { glue::supdrv_glue_preempt_disable() };
+        PreemptState(0)
+    }
+
+    unsafe fn preempt_restore(&self, _state: PreemptState) {
+        unsafe { glue::supdrv_glue_preempt_enable() };
+    }
+}
+
+impl OsHwVirt for Linux {}
+
+impl OsLog for Linux {
+    fn log_write(&self, text: &[u8]) {
+        unsafe { glue::supdrv_glue_log(text.as_ptr(), text.len()) };
+    }
+}
+
+impl OsPolicy for Linux {
+    const ENCODING: Encoding = Encoding::Linux;
+
+    fn forced_async_tsc_mode(&self) -> bool {
+        unsafe { glue::supdrv_glue_force_async_tsc() != 0 }
+    }
+}
