@@ -1,3 +1,61 @@
 //! Build, demo and test automation: `cargo xtask help`.
 
-fn main() {}
+mod demo;
+mod kernel;
+mod linux;
+mod qemu;
+mod report;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use report::Result;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  demo                 builds the Linux driver, boots a kernel in QEMU and shows the driver at work
+  test [FILTER…]       everything that CI checks; with filters only the steps whose names contain one of them
+  build ARTEFACT       builds one artefact and prints its path as the last line:
+                         linux   vboxdrv.ko for the newest installed 6.1 kernel headers
+                         supctl  the client, statically linked
+  bench --kernel       instructions that requests cost in the kernel, counted in QEMU
+
+Missing Debian packages are installed with apt-get, after saying so. Everything is built and cached under target/.";
+
+fn build(artefact: &str) -> Result<()> {
+    let path = match artefact {
+        "linux" => linux::build(&kernel::Kernel::newest()?)?,
+        "supctl" => linux::build_supctl()?,
+        other => return Err(format!("no artefact is called {other:?}; see `cargo xtask help`").into()),
+    };
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    match arguments {
+        ["demo"] => demo::run(),
+        ["test", filters @ ..] => test::run(filters),
+        ["build", artefact] => build(artefact),
+        ["bench", "--kernel"] => demo::costs(),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("unknown command {:?}\n\n{HELP}", other.join(" ")).into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The main job, shown: the driver in a real kernel, a client talking to it.
+
+use std::path::PathBuf;
+
+use crate::kernel::Kernel;
+use crate::qemu::{self, Machine, Step};
+use crate::report::{Result, Tally};
+use crate::{linux, tools};
+
+const SCRIPT: &str = r#"
+counters() { cat /sys/kernel/debug/vboxdrv/counters; }
+step load insmod /vboxdrv.ko
+step counters-at-rest counters
+step nodes ls -l /dev/vboxdrv /dev/vboxdrvu
+step info /supctl info
+step selftest /supctl selftest
+step gip /supctl gip --count 5
+step bench /supctl bench --short
+/supctl hold > /tmp/hold &
+holder=$!
+for i in $(seq 100); do grep -q holding /tmp/hold && break; sleep 0.1; done
+step held cat /tmp/hold
+step counters-while-held counters
+step busy rmmod vboxdrv
+kill -9 $holder; wait $holder 2>/dev/null; sleep 0.3
+step counters-after-kill counters
+step unload rmmod vboxdrv
+step reload insmod /vboxdrv.ko
+step unload-again rmmod vboxdrv
+step taint cat /proc/sys/kernel/tainted
+step kernel-log dmesg
+"#;
+
+/// Out-of-tree and unsigned: nothing went wrong.
+const CLEAN_TAINT: &str = "12288";
+
+/// What a kernel prints when something is wrong.
+const ALARMS: &[&str] = &[
+    "BUG",
+    "WARNING",
+    "Oops",
+    "KASAN",
+    "UBSAN",
+    "unreferenced",
+    "Call Trace",
+    "general protection",
+    "possible",
+    "blocked for more",
+    "stalls",
+    "lockup",
+    "page allocation failure",
+    "Bad page",
+];
+
+struct Checks {
+    tally: Tally,
+}
+
+impl Checks {
+    fn check(&mut self, what: &str, passed: bool) {
+        println!("{} {what}", if passed { "ok    " } else { "FAILED" });
+        self.tally.add(Tally::one(passed));
+    }
+
+    fn step_ok(&mut self, steps: &[Step], name: &str, what: &str) {
+        self.check(what, qemu::find(steps, name).is_ok_and(|step| step.status == 0));
+    }
+}
+
+fn counters(step: &Step) -> Vec<(&str, u64)> {
+    let pairs = step.output.lines().filter_map(|line| line.split_once('='));
+    pairs.filter_map(|(name, value)| Some((name, value.trim().parse().ok()?))).collect()
+}
+
+fn alarms(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| ALARMS.iter().any(|alarm| line.contains(alarm))).collect()
+}
+
+fn judge(steps: &[Step]) -> Result<Tally> {
+    let mut checks = Checks { tally: Tally::default() };
+    checks.step_ok(steps, "load", "the driver loads");
+    checks.step_ok(steps, "nodes", "both device nodes exist");
+    checks.step_ok(steps, "info", "supctl info");
+    let selftest = qemu::find(steps, "selftest")?;
+    let inner = Tally::last_in(&selftest.output).unwrap_or_default();
+    checks.tally.add(inner);
+    checks.check(&format!("supctl selftest: {inner}"), selftest.status == 0 && inner.passed > 0);
+    checks.step_ok(steps, "gip", "supctl gip");
+    checks.step_ok(steps, "bench", "supctl bench");
+    let held = qemu::find(steps, "counters-while-held")?;
+    let held = counters(held);
+    let in_use = |name: &str| held.iter().any(|(n, value)| *n == name && *value > 0);
+    checks.check(
+        "a client holds memory, an image and the time page",
+        ["sessions", "memory_refs", "images", "gip_users", "pages", "exec_pages"]
+            .iter()
+            .all(|name| in_use(name)),
+    );
+    checks.check("the driver doesn't unload under a client", qemu::find(steps, "busy")?.status != 0);
+    let (rest, after) = (qemu::find(steps, "counters-at-rest")?, qemu::find(steps, "counters-after-kill")?);
+    let (rest, after) = (counters(rest), counters(after));
+    let left: Vec<_> = after.iter().filter(|counter| !rest.contains(counter)).collect();
+    checks.check(
+        &format!("nothing is left after the client was killed {left:?}"),
+        after.len() >= 10 && left.is_empty(),
+    );
+    let at_rest = |name: &str| after.contains(&(name, 0));
+    checks.check(
+        "no session, object, memory reference, image or pinned page exists",
+        ["sessions", "objects", "memory_refs", "images", "gip_users", "pinned_pages", "exec_pages"]
+            .iter()
+            .all(|name| at_rest(name)),
+    );
+    checks.step_ok(steps, "unload", "the driver unloads");
+    checks.step_ok(steps, "reload", "it loads again");
+    checks.step_ok(steps, "unload-again", "and unloads again");
+    let taint = qemu::find(steps, "taint")?.output.trim().to_owned();
+    checks
+        .check(&format!("the kernel is only tainted by an unsigned module ({taint})"), taint == CLEAN_TAINT);
+    let log = &qemu::find(steps, "kernel-log")?.output;
+    let alarms = alarms(log);
+    checks.check(
+        &format!("the kernel log is free of warnings {alarms:?}"),
+        log.contains("supdrv:") && alarms.is_empty(),
+    );
+    Ok(checks.tally)
+}
+
+fn files(kernel: &Kernel) -> Result<Vec<PathBuf>> {
+    let files = vec![linux::build(kernel)?, linux::build_supctl()?];
+    files.iter().try_for_each(|file| qemu::must_exist(file))?;
+    Ok(files)
+}
+
+/// Builds, boots, and checks everything that the demonstration shows.
+pub fn in_kernel() -> Result<Tally> {
+    let kernel = Kernel::newest()?;
+    let files = files(&kernel)?;
+    let machine =
+        Machine { kernel: &kernel, cpus: 2, exact: false, files: &files, script: SCRIPT, limit_seconds: 600 };
+    judge(&qemu::boot(&machine)?)
+}
+
+/// `cargo xtask demo`.
+pub fn run() -> Result<()> {
+    let tally = in_kernel()?;
+    println!("{tally}");
+    if tally.failed == 0 { Ok(()) } else { Err("the demonstration failed".into()) }
+}
+
+/// `cargo xtask bench --kernel`.
+pub fn costs() -> Result<()> {
+    let kernel = Kernel::newest()?;
+    let files = files(&kernel)?;
+    let script = "step load insmod /vboxdrv.ko\nstep cost /supctl cost\nstep unload rmmod vboxdrv\n";
+    let machine =
+        Machine { kernel: &kernel, cpus: 1, exact: true, files: &files, script, limit_seconds: 600 };
+    let steps = qemu::boot(&machine)?;
+    let cost = qemu::find(&steps, "cost")?;
+    if cost.status != 0 {
+        return Err("supctl cost failed".into());
+    }
+    tools::say("instructions of one raw system call, user and kernel, median:");
+    println!("{}", cost.output.trim_end());
+    Ok(())
+}

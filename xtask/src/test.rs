@@ -1,0 +1,79 @@
+//! Everything that CI checks.
+
+use std::time::Instant;
+
+use crate::demo;
+use crate::report::{Result, Tally};
+use crate::tools::{command, say};
+
+struct Step {
+    name: &'static str,
+    run: fn() -> Result<Tally>,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "format", run: || cargo_ok(&["fmt", "--all", "--check"]) },
+    Step { name: "clippy", run: clippy },
+    Step { name: "host tests", run: host_tests },
+    Step { name: "documentation", run: documentation },
+    Step { name: "linux in a real kernel", run: demo::in_kernel },
+];
+
+fn cargo(arguments: &[&str]) -> std::process::Command {
+    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+}
+
+/// A cargo command whose exit status is the result; its output is shown as it comes.
+fn cargo_ok(arguments: &[&str]) -> Result<Tally> {
+    let status = cargo(arguments).status()?;
+    Ok(Tally::one(status.success()))
+}
+
+fn clippy() -> Result<Tally> {
+    cargo_ok(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+fn documentation() -> Result<Tally> {
+    let status = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .status()?;
+    Ok(Tally::one(status.success()))
+}
+
+fn host_tests() -> Result<Tally> {
+    let output =
+        cargo(&["test", "--workspace", "--no-fail-fast"]).stderr(std::process::Stdio::inherit()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    let mut tally = Tally::of_cargo_test(&text);
+    // A test binary that died, or didn't build, has no result line.
+    if !output.status.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// `cargo xtask test`: runs all steps, or those whose names contain one of the filters; the last line is the sum.
+pub fn run(filters: &[&str]) -> Result<()> {
+    let mut sum = Tally::default();
+    let mut lines = Vec::new();
+    for step in STEPS
+        .iter()
+        .filter(|step| filters.is_empty() || filters.iter().any(|filter| step.name.contains(filter)))
+    {
+        say(&format!("=== {} ===", step.name));
+        let start = Instant::now();
+        let tally = (step.run)().unwrap_or_else(|error| {
+            println!("{error}");
+            Tally::one(false)
+        });
+        sum.add(tally);
+        lines.push(format!("{:>5.0} s  {:<30} {tally}", start.elapsed().as_secs_f32(), step.name));
+    }
+    println!("\n{}\n", lines.join("\n"));
+    println!("{sum}");
+    if sum.passed == 0 && sum.failed == 0 {
+        return Err("no step has such a name".into());
+    }
+    if sum.failed == 0 { Ok(()) } else { Err("there are failures".into()) }
+}
