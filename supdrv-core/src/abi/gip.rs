@@ -6,35 +6,29 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use zerocopy::FromZeros;
 
-use super::layout::{StructLayout, layout_struct};
+use super::layout::{StructLayout, c_constants, layout_struct, parts};
 
-/// Magic of a live page.
-#[doc(alias = "SUPGLOBALINFOPAGE_MAGIC")]
-pub const GIP_MAGIC: u32 = 0x1959_0106;
-/// Version of the page.
-#[doc(alias = "SUPGLOBALINFOPAGE_VERSION")]
-pub const GIP_VERSION: u32 = 0x0003_0000;
+c_constants! {
+    /// Magic of a live page.
+    "SUPGLOBALINFOPAGE_MAGIC" GIP_MAGIC: u32 = 0x1959_0106;
+    /// Version of the page.
+    "SUPGLOBALINFOPAGE_VERSION" GIP_VERSION: u32 = 0x0003_0000;
+    /// TSCs run in step: entry 0 is for all.
+    "SUPGIPMODE_SYNC_TSC" MODE_SYNC: u32 = 1;
+    /// Each CPU has an entry of its own.
+    "SUPGIPMODE_ASYNC_TSC" MODE_ASYNC: u32 = 2;
+    /// The entry was never used.
+    "SUPGIPCPUSTATE_INVALID" CPU_INVALID: u32 = 0;
+    /// The CPU is off-line.
+    "SUPGIPCPUSTATE_OFFLINE" CPU_OFFLINE: u32 = 2;
+    /// The CPU is on-line.
+    "SUPGIPCPUSTATE_ONLINE" CPU_ONLINE: u32 = 3;
+}
+
 /// `u64CpuHz` of a CPU that was not measured yet.
 pub const CPU_HZ_UNKNOWN: u64 = 0x1_0000_0001;
 /// Transaction id of a new entry.
 pub const INITIAL_TRANSACTION_ID: u32 = 2;
-
-/// TSCs run in step: entry 0 is for all.
-#[doc(alias = "SUPGIPMODE_SYNC_TSC")]
-pub const MODE_SYNC: u32 = 1;
-/// Each CPU has an entry of its own.
-#[doc(alias = "SUPGIPMODE_ASYNC_TSC")]
-pub const MODE_ASYNC: u32 = 2;
-
-/// The entry was never used.
-#[doc(alias = "SUPGIPCPUSTATE_INVALID")]
-pub const CPU_INVALID: u32 = 0;
-/// The CPU is off-line.
-#[doc(alias = "SUPGIPCPUSTATE_OFFLINE")]
-pub const CPU_OFFLINE: u32 = 2;
-/// The CPU is on-line.
-#[doc(alias = "SUPGIPCPUSTATE_ONLINE")]
-pub const CPU_ONLINE: u32 = 3;
 
 layout_struct! {
     /// One CPU.
@@ -118,5 +112,24 @@ layout_struct! {
     }
 }
 
+layout_struct! {
+    /// A set of CPUs, by set index.
+    #[derive(Debug, FromZeros)]
+    #[repr(C)]
+    GipCpuSet: "RTCPUSET" "" [0x20, 0x20] {
+        /// One bit per index.
+        bits: [AtomicU64; 4] = "bmSet" [0x0, 0x0],
+    }
+}
+
+parts! {
+    "SUPGLOBALINFOPAGE" {
+        "OnlineCpuSet.bmSet": [AtomicU64; 4] [0x20, 0x20],
+        "PresentCpuSet.bmSet": [AtomicU64; 4] [0x40, 0x40],
+        "PossibleCpuSet.bmSet": [AtomicU64; 4] [0x60, 0x60],
+        "aCPUs": [GipCpu; 1] [0x500, 0x500],
+    }
+}
+
 /// Layouts of all types of this module.
-pub const LAYOUTS: &[StructLayout] = &[GipCpu::LAYOUT, GipHeader::LAYOUT];
+pub const LAYOUTS: &[StructLayout] = &[GipCpu::LAYOUT, GipHeader::LAYOUT, GipCpuSet::LAYOUT];

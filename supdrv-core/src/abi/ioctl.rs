@@ -2,88 +2,64 @@
 
 use bitflags::bitflags;
 
+use super::layout::c_constants;
 use super::requests::HEADER_BYTES;
 
-/// `major << 16 | minor` of the interface.
-#[doc(alias = "SUPDRV_IOC_VERSION")]
-pub const IOC_VERSION: u32 = 0x001a_0007;
+c_constants! {
+    /// `major << 16 | minor` of the interface.
+    "SUPDRV_IOC_VERSION" IOC_VERSION: u32 = 0x001a_0007;
+    /// Driver cookie of the handshake request ("tori").
+    "SUPCOOKIE_INITIAL_COOKIE" INITIAL_COOKIE: u32 = 0x6972_6f74;
+    /// Cookie of the device extension ("bird").
+    "BIRD" DEVEXT_COOKIE: u32 = 0x6472_6962;
+    /// Cookie of a session ("drib").
+    "BIRD_INV" SESSION_COOKIE: u32 = 0x6269_7264;
+    /// Bits of the header's flags that must be [`FLAGS_MAGIC`].
+    "SUPREQHDR_FLAGS_MAGIC_MASK" FLAGS_MAGIC_MASK: u32 = 0xff00_00ff;
+    /// See [`FLAGS_MAGIC_MASK`].
+    "SUPREQHDR_FLAGS_MAGIC" FLAGS_MAGIC: u32 = 0x4200_0042;
+    /// Flags of most requests.
+    "SUPREQHDR_FLAGS_DEFAULT" FLAGS_DEFAULT: u32 = FLAGS_MAGIC;
+    /// Hint of requests with variable input.
+    "SUPREQHDR_FLAGS_EXTRA_IN" FLAGS_EXTRA_IN: u32 = 0x100;
+    /// Hint of requests with variable output.
+    "SUPREQHDR_FLAGS_EXTRA_OUT" FLAGS_EXTRA_OUT: u32 = 0x200;
+    /// Magic of a VMMR0 module's packet.
+    "SUPVMMR0REQHDR_MAGIC" VMMR0_REQUEST_MAGIC: u32 = 0x1973_0211;
+    /// Magic of a service module's packet.
+    "SUPR0SERVICEREQHDR_MAGIC" SERVICE_REQUEST_MAGIC: u32 = 0x1964_0416;
+    /// Magic of a live object.
+    "SUPDRVOBJ_MAGIC" OBJECT_MAGIC: u32 = 0x1890_0915;
+    /// Magic of an object whose last reference is gone.
+    "SUPDRVOBJ_MAGIC_DEAD" OBJECT_MAGIC_DEAD: u32 = 0x1976_0112;
+    /// Object types are above this one…
+    "SUPDRVOBJTYPE_INVALID" OBJECT_TYPE_INVALID: u32 = 0;
+    /// Object type of single-release semaphores, and the context of their handles.
+    "SUPDRVOBJTYPE_SEM_EVENT" OBJECT_TYPE_SEM_EVENT: u32 = 4;
+    /// Object type of multiple-release semaphores, and the context of their handles.
+    "SUPDRVOBJTYPE_SEM_EVENT_MULTI" OBJECT_TYPE_SEM_EVENT_MULTI: u32 = 5;
+    /// … and below this one.
+    "SUPDRVOBJTYPE_END" OBJECT_TYPE_END: u32 = 7;
+    /// Image without entry points.
+    "SUPLDRLOADEP_NOTHING" LDR_ENTRY_NOTHING: u32 = 0;
+    /// The VMMR0 image.
+    "SUPLDRLOADEP_VMMR0" LDR_ENTRY_VMMR0: u32 = 1;
+    /// A service image.
+    "SUPLDRLOADEP_SERVICE" LDR_ENTRY_SERVICE: u32 = 2;
+    /// Semaphore types.
+    "SUP_SEM_TYPE_EVENT" SEM_TYPE_EVENT: u32 = 0;
+    /// See [`SEM_TYPE_EVENT`].
+    "SUP_SEM_TYPE_EVENT_MULTI" SEM_TYPE_EVENT_MULTI: u32 = 1;
+}
 
-/// Driver cookie of the handshake request ("tori").
-#[doc(alias = "SUPCOOKIE_INITIAL_COOKIE")]
-pub const INITIAL_COOKIE: u32 = 0x6972_6f74;
 /// The string that the handshake request carries, with its NUL.
 #[doc(alias = "SUPCOOKIE_MAGIC")]
 pub const COOKIE_MAGIC: [u8; 16] = *b"The Magic Word!\0";
-/// Cookie of the device extension ("bird").
-#[doc(alias = "BIRD")]
-pub const DEVEXT_COOKIE: u32 = 0x6472_6962;
-/// Cookie of a session ("drib").
-#[doc(alias = "BIRD_INV")]
-pub const SESSION_COOKIE: u32 = 0x6269_7264;
 /// Cookie of a session that is gone.
 pub const SESSION_COOKIE_DEAD: u32 = 0xdead_7264;
 
-/// Bits of the header's flags that must be [`FLAGS_MAGIC`].
-#[doc(alias = "SUPREQHDR_FLAGS_MAGIC_MASK")]
-pub const FLAGS_MAGIC_MASK: u32 = 0xff00_00ff;
-/// See [`FLAGS_MAGIC_MASK`].
-#[doc(alias = "SUPREQHDR_FLAGS_MAGIC")]
-pub const FLAGS_MAGIC: u32 = 0x4200_0042;
-/// Flags of most requests.
-#[doc(alias = "SUPREQHDR_FLAGS_DEFAULT")]
-pub const FLAGS_DEFAULT: u32 = FLAGS_MAGIC;
-/// Hint of requests with variable input.
-#[doc(alias = "SUPREQHDR_FLAGS_EXTRA_IN")]
-pub const FLAGS_EXTRA_IN: u32 = 0x100;
-/// Hint of requests with variable output.
-#[doc(alias = "SUPREQHDR_FLAGS_EXTRA_OUT")]
-pub const FLAGS_EXTRA_OUT: u32 = 0x200;
-
 /// Largest packet that a system's shell buffers: 16 MiB.
 pub const MAX_REQUEST_BYTES: usize = 0x100_0000;
-
-/// Magic of a VMMR0 module's packet.
-#[doc(alias = "SUPVMMR0REQHDR_MAGIC")]
-pub const VMMR0_REQUEST_MAGIC: u32 = 0x1973_0211;
-/// Magic of a service module's packet.
-#[doc(alias = "SUPR0SERVICEREQHDR_MAGIC")]
-pub const SERVICE_REQUEST_MAGIC: u32 = 0x1964_0416;
-
-/// Magic of a live object.
-#[doc(alias = "SUPDRVOBJ_MAGIC")]
-pub const OBJECT_MAGIC: u32 = 0x1890_0915;
-/// Magic of an object whose last reference is gone.
-#[doc(alias = "SUPDRVOBJ_MAGIC_DEAD")]
-pub const OBJECT_MAGIC_DEAD: u32 = 0x1976_0112;
-/// Object types are above this one…
-#[doc(alias = "SUPDRVOBJTYPE_INVALID")]
-pub const OBJECT_TYPE_INVALID: u32 = 0;
-/// Object type of single-release semaphores, and the context of their handles.
-#[doc(alias = "SUPDRVOBJTYPE_SEM_EVENT")]
-pub const OBJECT_TYPE_SEM_EVENT: u32 = 4;
-/// Object type of multiple-release semaphores, and the context of their handles.
-#[doc(alias = "SUPDRVOBJTYPE_SEM_EVENT_MULTI")]
-pub const OBJECT_TYPE_SEM_EVENT_MULTI: u32 = 5;
-/// … and below this one.
-#[doc(alias = "SUPDRVOBJTYPE_END")]
-pub const OBJECT_TYPE_END: u32 = 7;
-
-/// Image without entry points.
-#[doc(alias = "SUPLDRLOADEP_NOTHING")]
-pub const LDR_ENTRY_NOTHING: u32 = 0;
-/// The VMMR0 image.
-#[doc(alias = "SUPLDRLOADEP_VMMR0")]
-pub const LDR_ENTRY_VMMR0: u32 = 1;
-/// A service image.
-#[doc(alias = "SUPLDRLOADEP_SERVICE")]
-pub const LDR_ENTRY_SERVICE: u32 = 2;
-
-/// Semaphore types.
-#[doc(alias = "SUP_SEM_TYPE_EVENT")]
-pub const SEM_TYPE_EVENT: u32 = 0;
-/// See [`SEM_TYPE_EVENT`].
-#[doc(alias = "SUP_SEM_TYPE_EVENT_MULTI")]
-pub const SEM_TYPE_EVENT_MULTI: u32 = 1;
 
 bitflags! {
     /// CPU capabilities.
@@ -114,7 +90,7 @@ pub enum Encoding {
     Solaris,
     /// Windows: no size; fast requests by method.
     Windows,
-    /// OS/2: the function number alone.
+    /// OS/2: the function number alone, never with the flag.
     Os2,
 }
 
@@ -328,7 +304,7 @@ impl Encoding {
             (Self::Solaris, _) => 0xc000_5600 | ((HEADER_BYTES as u32) << 16) | number,
             (Self::Windows, Flavour::Fast) => (0x22 << 16) | (2 << 14) | (number << 2) | 3,
             (Self::Windows, _) => (0x22 << 16) | (2 << 14) | (number << 2),
-            (Self::Os2, _) => function as u32 | flag,
+            (Self::Os2, _) => function as u32,
         }
     }
 
@@ -349,7 +325,8 @@ impl Encoding {
             Self::Windows => (code >> 2) & 0xfff,
             _ => code & 0xff,
         };
-        let function = Function::from_number(number.checked_sub(flag)?)?;
+        let flag_in_code = if matches!(self, Self::Os2) { 0 } else { flag };
+        let function = Function::from_number(number.checked_sub(flag_in_code)?)?;
         (self.strip(code) == self.strip(self.code(function, 0, flag))).then_some(function)
     }
 

@@ -5,11 +5,24 @@
 //! ([`layout`]): the width that is compiled for is proved at compile time, both are compared with golden data in the tests.
 #![forbid(unsafe_code)]
 
+pub mod constants;
 pub mod gip;
 pub mod ioctl;
 pub mod layout;
+pub mod packets;
 pub mod published;
 pub mod requests;
 pub mod status;
 
 pub use status::Status;
+
+use layout::{Constant, Part, StructLayout};
+
+/// The layouts of all structures, by module.
+pub const LAYOUTS: &[&[StructLayout]] = &[published::LAYOUTS, requests::LAYOUTS, gip::LAYOUTS];
+
+/// The C members without Rust members of their own, by module.
+pub const PARTS: &[&[Part]] = &[published::PARTS, requests::PARTS, gip::PARTS];
+
+/// The constants that C has too, by module.
+pub const CONSTANTS: &[&[Constant]] = &[ioctl::CONSTANTS, gip::CONSTANTS, constants::CONSTANTS];

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
 
 use zerocopy::FromZeros;
 
-use super::layout::{StructLayout, layout_struct, pad};
+use super::layout::{StructLayout, layout_struct, pad, parts};
 
 layout_struct! {
     /// The seed's session; the system's tail follows it. "Kept true" fields are what C code may look at, all others are the core's.
@@ -59,15 +59,27 @@ layout_struct! {
         /// Reserved.
         tracer_caller: usize = "hTracerCaller" [0x680, 0x348],
         /// Reserved.
-        tracepoint_providers: [usize; 2] = "TpProviders" [0x688, 0x34c],
+        tracepoint_providers: ListNode = "TpProviders" [0x688, 0x34c],
         /// Reserved.
         tracepoint_provider_count: u32 = "cTpProviders" [0x698, 0x354],
         /// Reserved.
         tracepoint_probes_firing: u32 = "cTpProbesFiring" [0x69c, 0x358],
         /// Reserved.
-        tracepoint_umods: [usize; 2] = "TpUmods" [0x6a0, 0x35c],
+        tracepoint_umods: ListNode = "TpUmods" [0x6a0, 0x35c],
         /// Reserved.
         tracepoint_lookup: [usize; 32] = "apTpLookupTable" [0x6b0, 0x364],
+    }
+}
+
+layout_struct! {
+    /// A node, or the anchor, of a list of the seed. Reserved.
+    #[derive(Debug, FromZeros)]
+    #[repr(C)]
+    ListNode: "RTLISTNODE" "" [0x10, 0x8] {
+        /// Reserved.
+        next: usize = "pNext" [0x0, 0x0],
+        /// Reserved.
+        prev: usize = "pPrev" [0x8, 0x4],
     }
 }
 
@@ -161,9 +173,9 @@ layout_struct! {
         /// The tracer mutex's handle.
         tracer_mutex: AtomicUsize = "mtxTracer" [0xb0, 0x64],
         /// Reserved.
-        tracer_providers: [usize; 2] = "TracerProviderList" [0xb8, 0x68],
+        tracer_providers: ListNode = "TracerProviderList" [0xb8, 0x68],
         /// Reserved.
-        tracer_zombies: [usize; 2] = "TracerProviderZombieList" [0xc8, 0x70],
+        tracer_zombies: ListNode = "TracerProviderZombieList" [0xc8, 0x70],
         /// Reserved.
         tracer: usize = "pTracerOps" [0xd8, 0x78],
         /// Reserved.
@@ -181,7 +193,7 @@ layout_struct! {
         /// Padding.
         pad2: [u8; pad(7, 3)],
         /// Reserved.
-        tracer_umods: [[usize; 2]; 128] = "aTrackerUmodHash" [0x110, 0x98],
+        tracer_umods: [ListNode; 128] = "aTrackerUmodHash" [0x110, 0x98],
     }
 }
 
@@ -333,8 +345,38 @@ layout_struct! {
     }
 }
 
+layout_struct! {
+    /// A UUID.
+    #[derive(Clone, Copy, Debug, FromZeros)]
+    #[repr(C, align(8))]
+    Uuid: "RTUUID" "" [0x10, 0x10] {
+        /// Its bytes.
+        bytes: [u8; 16] = "au8" [0x0, 0x0],
+    }
+}
+
+parts! {
+    "SUPDRVDEVEXT" {
+        "TracerHlp.uVersion": usize [0xf0, 0x84],
+        "TracerHlp.uEndVersion": usize [0xf8, 0x88],
+    }
+    "RTUUID" {
+        "au16": [u16; 8] [0x0, 0x0],
+        "au32": [u32; 4] [0x0, 0x0],
+        "au64": [u64; 2] [0x0, 0x0],
+        "Gen.u32TimeLow": u32 [0x0, 0x0],
+        "Gen.u16TimeMid": u16 [0x4, 0x4],
+        "Gen.u16TimeHiAndVersion": u16 [0x6, 0x6],
+        "Gen.u8ClockSeqHiAndReserved": u8 [0x8, 0x8],
+        "Gen.u8ClockSeqLow": u8 [0x9, 0x9],
+        "Gen.au8Node": [u8; 6] [0xa, 0xa],
+    }
+}
+
 /// Layouts of all types of this module.
 pub const LAYOUTS: &[StructLayout] = &[
+    ListNode::LAYOUT,
+    Uuid::LAYOUT,
     SessionView::LAYOUT,
     MemRefView::LAYOUT,
     BundleView::LAYOUT,

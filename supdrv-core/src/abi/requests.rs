@@ -9,7 +9,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::layout::{StructLayout, layout_struct, pad};
+use super::layout::{StructLayout, layout_struct, pad, parts};
 
 macro_rules! plain {
     ($($(#[$attr:meta])* $name:ident: $($rest:tt)*)*) => {
@@ -87,7 +87,7 @@ plain! {
     /// `SUPCOOKIE`, what the client sends.
     CookieIn: "SUPCOOKIE" "u.In." [0x30, 0x30] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// The 16-byte magic string.
         magic: [u8; 16] = "szMagic" [0x18, 0x18],
         /// Requested version.
@@ -101,7 +101,7 @@ plain! {
     /// `SUPCOOKIE`, what it receives.
     CookieOut: "SUPCOOKIE" "u.Out." [0x38, 0x30] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Driver cookie.
         cookie: u32 = "u32Cookie" [0x18, 0x18],
         /// Session cookie.
@@ -123,7 +123,7 @@ plain! {
     /// `SUPQUERYFUNCS`, what it receives. The variable part, `aFunctions`, follows.
     QueryFuncsOut: "SUPQUERYFUNCS" "u.Out." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Number of entries that follow.
         function_count: u32 = "cFunctions" [0x18, 0x18],
         /// Padding.
@@ -135,7 +135,7 @@ plain! {
     /// `SUPLDROPEN`, what the client sends.
     LdrOpenIn: "SUPLDROPEN" "u.In." [0x148, 0x144] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Image size including symbol and string tables.
         image_bytes_with_tables: u32 = "cbImageWithTabs" [0x18, 0x18],
         /// Size of the image proper.
@@ -153,7 +153,7 @@ plain! {
     /// `SUPLDROPEN`, what it receives.
     LdrOpenOut: "SUPLDROPEN" "u.Out." [0x28, 0x20] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Kernel address of the image.
         image_base: usize = "pvImageBase" [0x18, 0x18],
         /// 1: client must do request 4.
@@ -169,7 +169,7 @@ plain! {
     /// `SUPLDRLOAD`, what the client sends. The variable part, `abImage`, follows.
     LdrLoadIn: "SUPLDRLOAD" "u.In." [0x6c, 0x50] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Kernel address of the init function or 0.
         module_init: usize = "pfnModuleInit" [0x18, 0x18],
         /// Kernel address of the term function or 0.
@@ -199,7 +199,7 @@ plain! {
     /// `SUPLDRFREE`, what the client sends.
     LdrFreeIn: "SUPLDRFREE" "u.In." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Base from request 3.
         image_base: usize = "pvImageBase" [0x18, 0x18],
     }
@@ -209,7 +209,7 @@ plain! {
     /// `SUPLDRGETSYMBOL`, what the client sends.
     LdrGetSymbolIn: "SUPLDRGETSYMBOL" "u.In." [0x60, 0x5c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Base from request 3.
         image_base: usize = "pvImageBase" [0x18, 0x18],
         /// Symbol name.
@@ -221,7 +221,7 @@ plain! {
     /// `SUPLDRGETSYMBOL`, what it receives.
     LdrGetSymbolOut: "SUPLDRGETSYMBOL" "u.Out." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Kernel address.
         address: usize = "pvSymbol" [0x18, 0x18],
     }
@@ -231,7 +231,7 @@ plain! {
     /// `SUPCALLVMMR0`, what the client sends. The variable part, `abReqPkt`, follows.
     CallVmmr0In: "SUPCALLVMMR0" "u.In." [0x30, 0x2c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// VM handle (kernel pointer), not checked by the driver.
         vm: usize = "pVMR0" [0x18, 0x18],
         /// VCPU id, not checked.
@@ -247,7 +247,7 @@ plain! {
     /// `SUPLOWALLOC`, what the client sends.
     LowAllocIn: "SUPLOWALLOC" "u.In." [0x1c, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Pages.
         pages: u32 = "cPages" [0x18, 0x18],
     }
@@ -257,7 +257,7 @@ plain! {
     /// `SUPLOWALLOC`, what it receives. The variable part, `aPages`, follows.
     LowAllocOut: "SUPLOWALLOC" "u.Out." [0x28, 0x20] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Ring-3 mapping.
         r3: usize = "pvR3" [0x18, 0x18],
         /// Kernel mapping.
@@ -269,7 +269,7 @@ plain! {
     /// `SUPLOWFREE`, what the client sends.
     LowFreeIn: "SUPLOWFREE" "u.In." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Address from request 8.
         r3: usize = "pvR3" [0x18, 0x18],
     }
@@ -279,7 +279,7 @@ plain! {
     /// `SUPPAGEALLOCEX`, what the client sends.
     PageAllocExIn: "SUPPAGEALLOCEX" "u.In." [0x20, 0x20] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Pages.
         pages: u32 = "cPages" [0x18, 0x18],
         /// Want a kernel mapping.
@@ -297,7 +297,7 @@ plain! {
     /// `SUPPAGEALLOCEX`, what it receives. The variable part, `aPages`, follows.
     PageAllocExOut: "SUPPAGEALLOCEX" "u.Out." [0x28, 0x20] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Ring-3 mapping.
         r3: usize = "pvR3" [0x18, 0x18],
         /// Kernel mapping, if requested.
@@ -309,7 +309,7 @@ plain! {
     /// `SUPPAGEMAPKERNEL`, what the client sends.
     PageMapKernelIn: "SUPPAGEMAPKERNEL" "u.In." [0x30, 0x28] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Start of an allocation (request 10) or locked range (14).
         r3: usize = "pvR3" [0x18, 0x18],
         /// First byte, page aligned.
@@ -327,7 +327,7 @@ plain! {
     /// `SUPPAGEMAPKERNEL`, what it receives.
     PageMapKernelOut: "SUPPAGEMAPKERNEL" "u.Out." [0x30, 0x28] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Kernel address of `pvR3 + offSub`.
         r0: usize = "pvR0" [0x18, 0x18],
         /// Padding.
@@ -339,7 +339,7 @@ plain! {
     /// `SUPPAGEPROTECT`, what the client sends.
     PageProtectIn: "SUPPAGEPROTECT" "u.In." [0x38, 0x2c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Ring-3 address of a page allocation, 0 = leave ring-3 mapping alone.
         r3: usize = "pvR3" [0x18, 0x18],
         /// Kernel address, 0 = leave kernel mapping alone.
@@ -359,7 +359,7 @@ plain! {
     /// `SUPPAGEFREE`, what the client sends.
     PageFreeIn: "SUPPAGEFREE" "u.In." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Address from request 10.
         r3: usize = "pvR3" [0x18, 0x18],
     }
@@ -369,7 +369,7 @@ plain! {
     /// `SUPPAGELOCK`, what the client sends.
     PageLockIn: "SUPPAGELOCK" "u.In." [0x28, 0x20] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Start, page aligned.
         r3: usize = "pvR3" [0x18, 0x18],
         /// Pages.
@@ -383,7 +383,7 @@ plain! {
     /// `SUPPAGELOCK`, what it receives. The variable part, `aPages`, follows.
     PageLockOut: "SUPPAGELOCK" "u.Out." [0x18, 0x18] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
     }
 }
 
@@ -391,7 +391,7 @@ plain! {
     /// `SUPPAGEUNLOCK`, what the client sends.
     PageUnlockIn: "SUPPAGEUNLOCK" "u.In." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Start of a locked range.
         r3: usize = "pvR3" [0x18, 0x18],
     }
@@ -401,7 +401,7 @@ plain! {
     /// `SUPCONTALLOC`, what the client sends.
     ContAllocIn: "SUPCONTALLOC" "u.In." [0x1c, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Pages.
         pages: u32 = "cPages" [0x18, 0x18],
     }
@@ -411,7 +411,7 @@ plain! {
     /// `SUPCONTALLOC`, what it receives.
     ContAllocOut: "SUPCONTALLOC" "u.Out." [0x30, 0x28] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Kernel mapping (note: kernel first here).
         r0: usize = "pvR0" [0x18, 0x18],
         /// Ring-3 mapping.
@@ -425,7 +425,7 @@ plain! {
     /// `SUPCONTFREE`, what the client sends.
     ContFreeIn: "SUPCONTFREE" "u.In." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Address from request 16.
         r3: usize = "pvR3" [0x18, 0x18],
     }
@@ -435,7 +435,7 @@ plain! {
     /// `SUPGETPAGINGMODE`, what it receives.
     GetPagingModeOut: "SUPGETPAGINGMODE" "u.Out." [0x1c, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Paging mode of the current CPU.
         mode: u32 = "enmMode" [0x18, 0x18],
     }
@@ -445,7 +445,7 @@ plain! {
     /// `SUPSETVMFORFAST`, what the client sends.
     SetVmForFastIn: "SUPSETVMFORFAST" "u.In." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// VM handle (kernel pointer) or 0.
         vm: usize = "pVMR0" [0x18, 0x18],
     }
@@ -455,7 +455,7 @@ plain! {
     /// `SUPGIPMAP`, what it receives.
     GipMapOut: "SUPGIPMAP" "u.Out." [0x30, 0x28] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Physical address of the GIP.
         phys: u64 = "HCPhysGip" [0x18, 0x18],
         /// Read-only ring-3 mapping.
@@ -466,10 +466,18 @@ plain! {
 }
 
 plain! {
+    /// `SUPGIPUNMAP`: a header only.
+    GipUnmap: "SUPGIPUNMAP" "u." [0x18, 0x18] {
+        /// Common header.
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
+    }
+}
+
+plain! {
     /// `SUPCALLSERVICE`, what the client sends. The variable part, `abReqPkt`, follows.
     CallServiceIn: "SUPCALLSERVICE" "u.In." [0x40, 0x40] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Image name of the service module.
         name: [u8; 28] = "szName" [0x18, 0x18],
         /// Operation.
@@ -483,7 +491,7 @@ plain! {
     /// `SUPLOGGERSETTINGS`, what the client sends. The variable part, `szStrings`, follows.
     LoggerSettingsIn: "SUPLOGGERSETTINGS" "u.In." [0x2c, 0x2c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Debug / release logger.
         which: u32 = "fWhich" [0x18, 0x18],
         /// Settings / create / destroy.
@@ -501,7 +509,7 @@ plain! {
     /// `SUPSEMOP2`, what the client sends.
     SemOp2In: "SUPSEMOP2" "u.In." [0x30, 0x30] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Semaphore type.
         sem_type: u32 = "uType" [0x18, 0x18],
         /// Handle (1..32768).
@@ -519,7 +527,7 @@ plain! {
     /// `SUPSEMOP3`, what the client sends.
     SemOp3In: "SUPSEMOP3" "u.In." [0x30, 0x30] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Semaphore type.
         sem_type: u32 = "uType" [0x18, 0x18],
         /// Must be 0 for both operations.
@@ -537,7 +545,7 @@ plain! {
     /// `SUPSEMOP3`, what it receives.
     SemOp3Out: "SUPSEMOP3" "u.Out." [0x30, 0x30] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// CREATE: the new handle; GET_RESOLUTION: nanoseconds.
         value: u32 = "u32" [0x18, 0x18],
         /// Padding.
@@ -549,7 +557,7 @@ plain! {
     /// `SUPVTCAPS`, what it receives.
     VtCapsOut: "SUPVTCAPS" "u.Out." [0x1c, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Capability bits.
         caps: u32 = "Caps" [0x18, 0x18],
     }
@@ -559,7 +567,7 @@ plain! {
     /// `SUPTRACEROPEN`, what the client sends.
     TracerOpenIn: "SUPTRACEROPEN" "u.In." [0x28, 0x20] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Tracer cookie, passed on.
         cookie: u32 = "uCookie" [0x18, 0x18],
         /// Padding.
@@ -573,7 +581,7 @@ plain! {
     /// `SUPTRACERIOCTL`, what the client sends.
     TracerIoctlIn: "SUPTRACERIOCTL" "u.In." [0x28, 0x20] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Tracer command.
         command: usize = "uCmd" [0x18, 0x18],
         /// Tracer argument.
@@ -585,7 +593,7 @@ plain! {
     /// `SUPTRACERIOCTL`, what it receives.
     TracerIoctlOut: "SUPTRACERIOCTL" "u.Out." [0x1c, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Tracer's return value; set to 0 before anything else (overlaps `uCmd`: read it first).
         return_value: i32 = "iRetVal" [0x18, 0x18],
     }
@@ -595,7 +603,7 @@ plain! {
     /// `SUPTRACERUMODREG`, what the client sends.
     TracerUmodRegIn: "SUPTRACERUMODREG" "u.In." [0x78, 0x70] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Address the VTG header is linked/loaded at (64-bit on both).
         header_address: u64 = "uVtgHdrAddr" [0x18, 0x18],
         /// Ring-3 address of the VTG header.
@@ -615,7 +623,7 @@ plain! {
     /// `SUPTRACERUMODDEREG`, what the client sends.
     TracerUmodDeregIn: "SUPTRACERUMODDEREG" "u.In." [0x20, 0x1c] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Address given as `R3PtrVtgHdr` in 31.
         header_r3: usize = "pVtgHdr" [0x18, 0x18],
     }
@@ -625,7 +633,7 @@ plain! {
     /// `SUPMSRPROBER`, what the client sends.
     MsrProberIn: "SUPMSRPROBER" "u.In." [0x40, 0x40] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// Operation.
         operation: u32 = "enmOp" [0x18, 0x18],
         /// MSR number.
@@ -643,9 +651,93 @@ plain! {
     /// `SUPMSRPROBER`, what it receives.
     MsrProberOut: "SUPMSRPROBER" "u.Out." [0x40, 0x40] {
         /// Common header.
-        hdr: RequestHeader,
+        hdr: RequestHeader = "^Hdr" [0x0, 0x0],
         /// READ: value, faulted; WRITE: faulted; MODIFY: before, written, after, four flag bytes.
         results: [u64; 5] = "uResults" [0x18, 0x18],
+    }
+}
+
+plain! {
+    /// What the MSR prober says about a modification.
+    MsrModifyResult: "SUPMSRPROBERMODIFYRESULT" "" [0x20, 0x20] {
+        /// The value that was there.
+        before: u64 = "uBefore" [0x0, 0x0],
+        /// The value that was written.
+        written: u64 = "uWritten" [0x8, 0x8],
+        /// The value that is there now.
+        after: u64 = "uAfter" [0x10, 0x10],
+        /// Whether the first read faulted.
+        before_faulted: u8 = "fBeforeGp" [0x18, 0x18],
+        /// Whether the write faulted.
+        modify_faulted: u8 = "fModifyGp" [0x19, 0x19],
+        /// Whether the second read faulted.
+        after_faulted: u8 = "fAfterGp" [0x1a, 0x1a],
+        /// Whether writing the first value back faulted.
+        restore_faulted: u8 = "fRestoreGp" [0x1b, 0x1b],
+        /// Zero.
+        reserved: [u8; 4] = "afReserved" [0x1c, 0x1c],
+    }
+}
+
+parts! {
+    "SUPLDRLOAD" {
+        "u.In.EP.VMMR0.pvVMMR0": usize [0x28, 0x20],
+        "u.In.EP.VMMR0.pvVMMR0EntryInt": usize [0x30, 0x24],
+        "u.In.EP.VMMR0.pvVMMR0EntryFast": usize [0x38, 0x28],
+        "u.In.EP.VMMR0.pvVMMR0EntryEx": usize [0x40, 0x2c],
+        "u.In.EP.Service.pfnServiceReq": usize [0x28, 0x20],
+        "u.In.EP.Service.apvReserved": [usize; 3] [0x30, 0x24],
+        "u.In.abImage": [u8; 1] [0x6c, 0x50],
+    }
+    "SUPQUERYFUNCS" {
+        "u.Out.aFunctions": [Function; 1] [0x20, 0x1c],
+    }
+    "SUPCALLVMMR0" {
+        "abReqPkt": [u8; 1] [0x30, 0x2c],
+    }
+    "SUPCALLSERVICE" {
+        "abReqPkt": [u8; 1] [0x40, 0x40],
+    }
+    "SUPLOWALLOC" {
+        "u.Out.aPages": [u64; 1] [0x28, 0x20],
+    }
+    "SUPPAGEALLOCEX" {
+        "u.Out.aPages": [u64; 1] [0x28, 0x20],
+    }
+    "SUPPAGELOCK" {
+        "u.Out.aPages": [u64; 1] [0x18, 0x18],
+    }
+    "SUPLOGGERSETTINGS" {
+        "u.In.szStrings": [u8; 1] [0x2c, 0x2c],
+    }
+    "SUPSEMOP2" {
+        "u.In.uArg.uAbsNsTimeout": u64 [0x28, 0x28],
+        "u.In.uArg.cRelNsTimeout": u64 [0x28, 0x28],
+        "u.In.uArg.cRelMsTimeout": u32 [0x28, 0x28],
+        "u.In.uArg.u64": u64 [0x28, 0x28],
+    }
+    "SUPSEMOP3" {
+        "u.Out.hSem": u32 [0x18, 0x18],
+        "u.Out.cNsResolution": u32 [0x18, 0x18],
+        "u.Out.u64Reserved": u64 [0x18, 0x18],
+    }
+    "SUPMSRPROBER" {
+        "u.In.uArgs.Write.uToWrite": u64 [0x28, 0x28],
+        "u.In.uArgs.Modify.fAndMask": u64 [0x28, 0x28],
+        "u.In.uArgs.Modify.fOrMask": u64 [0x30, 0x30],
+        "u.In.uArgs.auPadding": [u64; 3] [0x28, 0x28],
+        "u.Out.uResults.Read.uValue": u64 [0x18, 0x18],
+        "u.Out.uResults.Read.fGp": u8 [0x20, 0x20],
+        "u.Out.uResults.Write.fGp": u8 [0x18, 0x18],
+        "u.Out.uResults.Modify.uBefore": u64 [0x18, 0x18],
+        "u.Out.uResults.Modify.uWritten": u64 [0x20, 0x20],
+        "u.Out.uResults.Modify.uAfter": u64 [0x28, 0x28],
+        "u.Out.uResults.Modify.fBeforeGp": u8 [0x30, 0x30],
+        "u.Out.uResults.Modify.fModifyGp": u8 [0x31, 0x31],
+        "u.Out.uResults.Modify.fAfterGp": u8 [0x32, 0x32],
+        "u.Out.uResults.Modify.fRestoreGp": u8 [0x33, 0x33],
+        "u.Out.uResults.Modify.afReserved": [u8; 4] [0x34, 0x34],
+        "u.Out.uResults.auPadding": [u64; 5] [0x18, 0x18],
     }
 }
 
@@ -684,6 +776,7 @@ pub const LAYOUTS: &[StructLayout] = &[
     GetPagingModeOut::LAYOUT,
     SetVmForFastIn::LAYOUT,
     GipMapOut::LAYOUT,
+    GipUnmap::LAYOUT,
     CallServiceIn::LAYOUT,
     LoggerSettingsIn::LAYOUT,
     SemOp2In::LAYOUT,
@@ -697,4 +790,5 @@ pub const LAYOUTS: &[StructLayout] = &[
     TracerUmodDeregIn::LAYOUT,
     MsrProberIn::LAYOUT,
     MsrProberOut::LAYOUT,
+    MsrModifyResult::LAYOUT,
 ];

@@ -92,7 +92,7 @@ pub fn print() -> String {
         for field in layout.fields {
             let name = std::format!("{}_{prefix}{}", layout.c_name, field.c_name.replace('.', "_"));
             line(format_args!("#define SUPDRV_OFF_{name} {:#x}", field.offset[WIDTH]));
-            line(format_args!("#define SUPDRV_SIZE_{name} {:#x}", field.size));
+            line(format_args!("#define SUPDRV_SIZE_{name} {:#x}", field.size[WIDTH]));
         }
     }
     text.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* SUPDRV_H */\n");
