@@ -108,6 +108,7 @@ impl<O: SupdrvOs> Driver<O> {
         view.init_thread.store(crate::os::NIL_HANDLE, Ordering::Relaxed);
         view.session_bytes.store(u32::try_from(self.session_bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
         view.objects.store(core::ptr::from_ref(self) as usize, Ordering::Relaxed);
+        self.os.gip_published(view.gip.load(Ordering::Relaxed));
         view.cookie.store(DEVEXT_COOKIE, Ordering::Release);
     }
 
@@ -122,6 +123,7 @@ impl<O: SupdrvOs> Driver<O> {
         let view = driver.published();
         view.cookie.store(0, Ordering::Release);
         view.objects.store(0, Ordering::Relaxed);
+        driver.os.gip_published(0);
         driver.gip.destroy(view);
         driver.loader.clear();
         driver.objects.clear();

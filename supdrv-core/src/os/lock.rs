@@ -17,7 +17,8 @@ pub enum LockKind {
 /// The purpose of a lock: decides its kind, its name, and its place in the lock order.
 ///
 /// **The lock order of the driver is the order of this enum**: while a lock is held, only locks of *later* classes
-/// may be taken. The mock system checks that in every test.
+/// may be taken. The mock system checks that in every test. The classes of modules at its end are outside of that order
+/// ([`LockClass::is_ordered`]): only their owners know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum LockClass {
@@ -39,6 +40,12 @@ pub enum LockClass {
     GipEntries,
     /// A session's memory references. Leaf: nothing is called under it but memory-object queries.
     Session,
+    /// A mutex of a loaded module.
+    ModuleMutex,
+    /// A spinlock of a loaded module, or of the ring-0 runtime for its objects.
+    ModuleSpin,
+    /// An IRQ-safe spinlock of a loaded module, or of the ring-0 runtime for its objects.
+    ModuleIrqSpin,
 }
 
 impl LockClass {
@@ -46,9 +53,11 @@ impl LockClass {
     #[must_use]
     pub const fn kind(self) -> LockKind {
         match self {
-            Self::Loader | Self::Component | Self::Tracer | Self::Gip => LockKind::Mutex,
-            Self::HandleTable | Self::Sessions | Self::Device | Self::GipEntries => LockKind::IrqSpin,
-            Self::Session => LockKind::Spin,
+            Self::Loader | Self::Component | Self::Tracer | Self::Gip | Self::ModuleMutex => LockKind::Mutex,
+            Self::HandleTable | Self::Sessions | Self::Device | Self::GipEntries | Self::ModuleIrqSpin => {
+                LockKind::IrqSpin
+            }
+            Self::Session | Self::ModuleSpin => LockKind::Spin,
         }
     }
 
@@ -65,7 +74,17 @@ impl LockClass {
             Self::Device => "SUPDrvDevExt",
             Self::GipEntries => "SUPDrvGip",
             Self::Session => "SUPDrvSession",
+            Self::ModuleMutex => "SUPDrvModMtx",
+            Self::ModuleSpin => "SUPDrvModSpin",
+            Self::ModuleIrqSpin => "SUPDrvModIrq",
         }
+    }
+
+    /// Whether the class has a place in the lock order. Locks of modules nest in each other and around the core's in ways that only
+    /// their owners know.
+    #[must_use]
+    pub const fn is_ordered(self) -> bool {
+        !matches!(self, Self::ModuleMutex | Self::ModuleSpin | Self::ModuleIrqSpin)
     }
 }
 

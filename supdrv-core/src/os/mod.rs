@@ -31,6 +31,8 @@
 //! [`OsHwVirt`], [`OsPolicy`] and the native-loader half of [`OsImage`] have defaults that mean "not on this
 //! system". Everything else is required. [`OsArch`] has defaults that execute the instructions themselves; only
 //! test doubles replace them.
+//!
+//! [`OsModule`] isn't part of the family: a port implements it to offer the ring-0 runtime to loaded modules ([`crate::ring0`]).
 
 mod arch;
 mod cpu;
@@ -41,6 +43,7 @@ mod image;
 mod lock;
 mod log;
 mod memory;
+mod module;
 mod policy;
 mod time;
 
@@ -53,6 +56,9 @@ pub use image::{NativeEntryPoints, NativeImage, OsImage};
 pub use lock::{IrqState, LockClass, LockKind, OsLock};
 pub use log::OsLog;
 pub use memory::{AllocKind, MemProt, OsMemory, OsUserCopy, PAGE_SHIFT, PAGE_SIZE, ProcessHandle};
+pub use module::{
+    CachePolicy, Errno, OsModule, PreemptCallback, PreemptEvent, PreemptHook, ThreadEntry, ThreadPriority,
+};
 pub use policy::{ObjectCreator, OsPolicy};
 pub use time::{
     EventKind, OsEvent, OsTime, OsTimer, Timeout, TimerCallback, TimerSpec, TimerTarget, WaitMode,

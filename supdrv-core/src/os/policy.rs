@@ -26,6 +26,10 @@ pub trait OsPolicy: super::OsIdentity {
         &[]
     }
 
+    /// The GIP is at this address from now on; 0: there is none any more, and no module is left. The variable that modules import follows, and
+    /// with 0 the ring-0 runtime frees what modules left behind. Class T.
+    fn gip_published(&self, _address: usize) {}
+
     /// May note more about the creator of an object; seed hook `supdrvOSObjInitCreator`. Class T, no locks held.
     #[doc(alias = "supdrvOSObjInitCreator")]
     fn obj_init_creator(&self, _object: *mut crate::abi::published::ObjectView, _session: &Self::SessionExt) {

@@ -11,10 +11,34 @@ use crate::os::SupdrvOs;
 /// A function or variable that modules may import.
 #[derive(Clone, Copy, Debug)]
 pub struct Export {
-    /// Its name, at most 31 bytes.
-    pub name: &'static str,
+    name: &'static str,
+    address: *const (),
+}
+
+// SAFETY: an address that nobody here follows.
+unsafe impl Send for Export {}
+// SAFETY: as above.
+unsafe impl Sync for Export {}
+
+impl Export {
+    /// An entry; the name has at most 31 bytes.
+    #[must_use]
+    pub const fn new(name: &'static str, address: *const ()) -> Self {
+        assert!(name.len() <= 31 && !address.is_null());
+        Self { name, address }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Its address.
-    pub address: usize,
+    #[must_use]
+    pub fn address(&self) -> usize {
+        self.address as usize
+    }
 }
 
 fn entry(name: &str, address: usize) -> Function {
@@ -50,7 +74,7 @@ pub fn table<O: SupdrvOs>(os: &O, functions: &[Export]) -> Result<Array<Function
         ("SUPR0AbsKernelGS", only_32(s.gs)),
     ];
     let mut table = Array::new_zeroed(os, numbers.len() + functions.len())?;
-    let entries = numbers.into_iter().chain(functions.iter().map(|export| (export.name, export.address)));
+    let entries = numbers.into_iter().chain(functions.iter().map(|export| (export.name, export.address())));
     for (to, (name, address)) in table.iter_mut().zip(entries) {
         *to = entry(name, address);
     }
