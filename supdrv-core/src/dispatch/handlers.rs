@@ -361,24 +361,11 @@ fn page_protect<O: SupdrvOs>(session: &Session<O>, packet: &Packet<'_>) -> Handl
 
 fn set_vm<O: SupdrvOs>(session: &Session<O>, packet: &Packet<'_>) -> Handled {
     let vm = packet.input::<r::SetVmForFastIn>()?.vm;
-    if vm != 0 && (!vm.is_multiple_of(PAGE_SIZE) || !is_plausible(session.driver().os(), vm)) {
+    if vm != 0 && (!vm.is_multiple_of(PAGE_SIZE) || !session.driver().os().is_plausible_address(vm)) {
         return Err(MALFORMED);
     }
     session.set_vm(vm);
     Ok(VINF_SUCCESS)
-}
-
-/// Whether a kernel address can be one: not in the first or last page, and canonical for the address width in use.
-fn is_plausible(os: &impl OsArch, address: usize) -> bool {
-    if address.wrapping_add(PAGE_SIZE) < 2 * PAGE_SIZE {
-        return false;
-    }
-    if usize::BITS < 64 {
-        return true;
-    }
-    let unused = u64::BITS - os.virtual_address_bits().min(u64::BITS);
-    let address = (address as u64).cast_signed();
-    (address << unused) >> unused == address
 }
 
 fn gip_map<O: SupdrvOs>(session: &Session<O>, packet: &mut Packet<'_>) -> Handled {

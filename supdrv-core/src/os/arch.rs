@@ -113,4 +113,18 @@ pub trait OsArch {
         const CR4_LA57: usize = 1 << 12;
         if self.cr4() & CR4_LA57 != 0 { 57 } else { 48 }
     }
+
+    /// Whether a kernel address can be one: not in the first or last page, and canonical for the address width in use. This is the
+    /// interface's *valid pointer*; it says nothing about what is there.
+    fn is_plausible_address(&self, address: usize) -> bool {
+        if address.wrapping_add(super::PAGE_SIZE) < 2 * super::PAGE_SIZE {
+            return false;
+        }
+        if usize::BITS < 64 {
+            return true;
+        }
+        let unused = u64::BITS - self.virtual_address_bits().min(u64::BITS);
+        let address = (address as u64).cast_signed();
+        (address << unused) >> unused == address
+    }
 }
