@@ -9,8 +9,8 @@ use core::ptr::NonNull;
 
 use crate::abi::published::{Factory, SessionView};
 use crate::abi::status::{
-    Result, VERR_ACCESS_DENIED, VERR_ALREADY_EXISTS, VERR_INVALID_PARAMETER, VERR_NOT_FOUND,
-    VERR_SUPDRV_COMPONENT_NOT_FOUND, VERR_SUPDRV_INTERFACE_NOT_SUPPORTED,
+    Result, VERR_ACCESS_DENIED, VERR_ALREADY_EXISTS, VERR_INVALID_PARAMETER, VERR_INVALID_POINTER,
+    VERR_NOT_FOUND, VERR_SUPDRV_COMPONENT_NOT_FOUND, VERR_SUPDRV_INTERFACE_NOT_SUPPORTED,
 };
 use crate::object::SessionKey;
 use crate::os::{LockClass, SupdrvOs};
@@ -81,21 +81,33 @@ impl<O: SupdrvOs> Components<O> {
         self.registry.lock().by_record.len()
     }
 
-    /// Registers a factory; equal names are allowed. Class T, may block.
-    ///
-    /// # Errors
-    /// `VERR_ACCESS_DENIED` (not a kernel session), `VERR_INVALID_PARAMETER` (name not terminated), `VERR_NO_MEMORY`,
-    /// `VERR_ALREADY_EXISTS` (the same record).
-    ///
-    /// # Safety
-    /// The record and its callback stay valid until it is deregistered or the session is closed.
-    #[doc(alias = "SUPR0ComponentRegisterFactory")]
-    pub unsafe fn register(&self, session: &Session<O>, factory: NonNull<Factory>) -> Result<()> {
+    /// The record at an address, for a session that may register records.
+    fn record(&self, session: &Session<O>, factory: *mut Factory) -> Result<NonNull<Factory>> {
         if session.owner().kind.is_user() {
             return Err(VERR_ACCESS_DENIED);
         }
+        let plausible = self.os.is_plausible_address(factory as usize);
+        NonNull::new(factory).filter(|_| plausible).ok_or(VERR_INVALID_POINTER)
+    }
+
+    /// Registers a factory; equal names are allowed. Class T, may block.
+    ///
+    /// # Errors
+    /// `VERR_ACCESS_DENIED` (not a kernel session), `VERR_INVALID_POINTER` (the record's address, or that of its callback, can't be
+    /// one), `VERR_INVALID_PARAMETER` (name not terminated), `VERR_NO_MEMORY`, `VERR_ALREADY_EXISTS` (the same record).
+    ///
+    /// # Safety
+    /// If its address is plausible, the record stays valid and unchanged, and its callback stays callable, until it is deregistered
+    /// or the session is closed.
+    #[doc(alias = "SUPR0ComponentRegisterFactory")]
+    pub unsafe fn register(&self, session: &Session<O>, factory: *mut Factory) -> Result<()> {
+        let factory = self.record(session, factory)?;
         // SAFETY: the record is valid (condition of the function).
-        if !unsafe { factory.as_ref() }.name.contains(&0) {
+        let record = unsafe { factory.as_ref() };
+        if !self.os.is_plausible_address(record.query) {
+            return Err(VERR_INVALID_POINTER);
+        }
+        if !record.name.contains(&0) {
             return Err(VERR_INVALID_PARAMETER);
         }
         let (id, owner) = (FactoryId(factory), session.key());
@@ -121,13 +133,11 @@ impl<O: SupdrvOs> Components<O> {
     /// Deregisters a factory of this session; no query is inside it when this returns. Class T, may block.
     ///
     /// # Errors
-    /// `VERR_ACCESS_DENIED` (not a kernel session), `VERR_NOT_FOUND` (not registered, or by somebody else).
+    /// `VERR_ACCESS_DENIED` (not a kernel session), `VERR_INVALID_POINTER` (the address can't be one), `VERR_NOT_FOUND` (not
+    /// registered, or by somebody else).
     #[doc(alias = "SUPR0ComponentDeregisterFactory")]
-    pub fn deregister(&self, session: &Session<O>, factory: NonNull<Factory>) -> Result<()> {
-        if session.owner().kind.is_user() {
-            return Err(VERR_ACCESS_DENIED);
-        }
-        let id = FactoryId(factory);
+    pub fn deregister(&self, session: &Session<O>, factory: *mut Factory) -> Result<()> {
+        let id = FactoryId(self.record(session, factory)?);
         let mut registry = self.registry.lock();
         let owner = registry.by_record.get(&id).ok_or(VERR_NOT_FOUND)?.owner;
         if owner != session.key() {

@@ -198,6 +198,12 @@ impl<O: SupdrvOs> Driver<O> {
         &self.functions
     }
 
+    /// Address, or value, of one of [`functions`](Self::functions). Class I.
+    pub fn function(&self, name: &[u8]) -> Option<usize> {
+        let is_it = |entry: &&Function| entry.name.split(|byte| *byte == 0).next() == Some(name);
+        self.functions.iter().find(is_it).map(|entry| entry.address)
+    }
+
     /// Opens a session. Class T, may block.
     ///
     /// # Errors
@@ -221,7 +227,7 @@ impl<O: SupdrvOs> Driver<O> {
         let session = sessions.get(&key).ok_or(VERR_INVALID_PARAMETER)?;
         // SAFETY: sessions leave the list, under this lock, before they are freed.
         let session = unsafe { session.0.as_ref() };
-        if session.owner().kind.is_user() { Err(VERR_INVALID_PARAMETER) } else { session.try_retain() }
+        if session.is_connected() { session.try_retain() } else { Err(VERR_INVALID_PARAMETER) }
     }
 
     /// Takes a dying session off the list.

@@ -13,6 +13,7 @@ pub mod gip;
 pub mod handle_table;
 pub mod heap;
 pub mod hwvirt;
+pub mod idc;
 pub mod loader;
 mod log;
 pub mod memory;

@@ -17,7 +17,7 @@ use core::alloc::Layout;
 use core::mem::offset_of;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use zerocopy::FromZeros;
 
@@ -56,6 +56,8 @@ pub struct Session<O: SupdrvOs> {
     pub(crate) memory: SpinLock<MemoryRefs<O>, O>,
     pub(crate) gip: crate::gip::GipSession,
     pub(crate) loader: crate::loader::LoaderSession,
+    /// A kernel session whose sibling driver hasn't disconnected.
+    connected: AtomicBool,
     /// Last: the system's tail follows it.
     view: SessionView,
 }
@@ -106,6 +108,7 @@ impl<O: SupdrvOs> Session<O> {
             memory,
             gip: Default::default(),
             loader: Default::default(),
+            connected: AtomicBool::new(!kind.is_user()),
             view,
         };
         let place = os.heap_alloc_zeroed(layout).ok_or(VERR_NO_MEMORY)?.cast::<Self>();
@@ -217,6 +220,24 @@ impl<O: SupdrvOs> Session<O> {
             Ok(_) => Ok(SessionRef(NonNull::from(self))),
             Err(_) => Err(VERR_INVALID_PARAMETER),
         }
+    }
+
+    /// Whether a sibling driver may still use the session. Class I.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Ends a sibling driver's use of its session: drops the reference that connecting gave it. Class T if the caller's own
+    /// reference isn't dropped later in class T.
+    ///
+    /// # Errors
+    /// `VERR_INVALID_PARAMETER`: not a sibling's session, or ended already.
+    pub(crate) fn disconnect(&self) -> Result<()> {
+        if !self.connected.swap(false, Ordering::Relaxed) {
+            return Err(VERR_INVALID_PARAMETER);
+        }
+        drop(SessionRef(NonNull::from(self)));
+        Ok(())
     }
 
     /// Everything the session holds, in the order of the module's documentation.

@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use supdrv_core::abi::idc::IdcRequest;
 use supdrv_core::abi::ioctl::{COOKIE_MAGIC, Encoding, Flavour, Function};
-use supdrv_core::abi::layout::{Constant, Field, StructLayout};
+use supdrv_core::abi::layout::{ABSENT, Constant, Field, StructLayout};
 use supdrv_core::abi::packets::packet;
 use supdrv_core::abi::{CONSTANTS, LAYOUTS, PARTS};
 
 /// Structures of C that have no Rust counterpart, and why.
 const NO_STRUCT: &[(&str, &str)] = &[
-    ("SUPDRVIDC", "the IDC packets are not in the core yet"),
     ("SUPDRVTRACER", "the tracer is not in the core yet"),
     ("SUPTRACERUMODFIREPROBE", "the tracer is not in the core yet"),
     ("SUPDRVPROBE", "the tracer is not in the core yet"),
@@ -22,8 +22,6 @@ const NO_STRUCT: &[(&str, &str)] = &[
 
 /// Constants of C that have no Rust counterpart, by prefix, and why.
 const NO_CONSTANT: &[(&str, &str)] = &[
-    ("SUPDRV_IDC", "the IDC packets are not in the core yet"),
-    ("SUPDRVIDC", "the IDC packets are not in the core yet"),
     ("SUPDRVTRACER", "the tracer is not in the core yet"),
     ("SUP_TRACER_UMOD", "the tracer is not in the core yet"),
     ("VTG_", "the tracer is not in the core yet"),
@@ -139,7 +137,8 @@ fn every_structure_has_its_size() {
             }
             let align = number(&description["align"]) as usize;
             let views = layouts().filter(|layout| layout.c_name == c_struct).map(|layout| layout.size[width]);
-            let ends = members(c_struct).into_values().map(|field| field.offset[width] + field.size[width]);
+            let here = members(c_struct).into_values().filter(|field| field.offset[width] != ABSENT);
+            let ends = here.map(|field| field.offset[width] + field.size[width]);
             let size = views.chain(ends).max().map(|end| end.next_multiple_of(align));
             let expected = number(&description["size"]) as usize;
             if size != Some(expected) {
@@ -169,11 +168,14 @@ fn arrays_have_as_many_elements_as_in_c() {
 /// Rust may not invent members either: what a table names must exist.
 #[test]
 fn every_described_member_exists_in_c() {
-    for (_, file) in WIDTHS {
+    for (width, file) in WIDTHS {
         let golden = golden(file);
         for c_struct in layouts().map(|layout| layout.c_name).collect::<BTreeSet<_>>() {
             let description = &golden["structs"][c_struct];
-            for member in members(c_struct).keys() {
+            for (member, field) in &members(c_struct) {
+                if field.offset[width] == ABSENT {
+                    continue;
+                }
                 // Paths into structures that C has as types of their own are listed under those.
                 let nested = member
                     .rsplit_once('.')
@@ -329,6 +331,20 @@ fn function_codes_are_the_same_on_every_system() {
                 Some(Function::ALL.len()),
                 "{file}: {system}"
             );
+        }
+    }
+}
+
+#[test]
+fn codes_of_sibling_drivers_are_the_same_on_every_system() {
+    for (_, file) in WIDTHS {
+        let golden = golden(file);
+        for (system, encoding) in [("other", Encoding::Linux), ("windows", Encoding::Windows)] {
+            let codes = object(&golden["idc"][system]);
+            let codes: Vec<_> = codes.map(|(_, code)| code.as_str().expect("a string").to_owned()).collect();
+            let ours: Vec<_> =
+                IdcRequest::ALL.iter().map(|request| format!("{:#010x}", request.code(encoding))).collect();
+            assert_eq!(BTreeSet::from_iter(codes), BTreeSet::from_iter(ours), "{file}: {system}");
         }
     }
 }

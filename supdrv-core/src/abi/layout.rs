@@ -51,12 +51,15 @@ impl<T: CSize, const N: usize> CSize for [T; N] {
     const BYTES: [usize; 2] = [T::BYTES[0] * N, T::BYTES[1] * N];
 }
 
+/// The offset of a member where C has none of that name at a pointer width.
+pub const ABSENT: usize = usize::MAX;
+
 /// Where a C member is.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// Its name in C, relative to [`StructLayout::prefix`]; `^` begins a name that isn't.
     pub c_name: &'static str,
-    /// Byte offset on 64-bit and on 32-bit hosts.
+    /// Byte offset on 64-bit and on 32-bit hosts; [`ABSENT`] where there is none.
     pub offset: [usize; 2],
     /// Size in bytes on 64-bit and on 32-bit hosts.
     pub size: [usize; 2],

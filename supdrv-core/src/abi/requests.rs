@@ -9,11 +9,11 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::layout::{StructLayout, layout_struct, pad, parts};
+use super::layout::{StructLayout, pad, parts};
 
 macro_rules! plain {
     ($($(#[$attr:meta])* $name:ident: $($rest:tt)*)*) => {
-        layout_struct! {
+        $crate::abi::layout::layout_struct! {
             $($(#[$attr])*
             #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
             #[repr(C, packed(4))]
@@ -21,6 +21,7 @@ macro_rules! plain {
         }
     };
 }
+pub(super) use plain;
 
 plain! {
     /// Begins every packet.

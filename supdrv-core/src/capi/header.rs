@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::string::String;
 
 use crate::abi::layout::{StructLayout, WIDTH};
-use crate::abi::{gip, ioctl, published, requests, status};
+use crate::abi::{gip, idc, ioctl, published, requests, status};
 
 const PROLOGUE: &str = "/* SPDX-License-Identifier: GPL-2.0-only OR CDDL-1.0 */
 /*
@@ -50,6 +50,10 @@ int32_t          supdrvIOCtlSized(uintptr_t uIOCtl, SUPDRVDEVEXT *pDevExt, SUPDR
                                   size_t cbReq);
 /* T */ int32_t  supdrvIOCtlFast(uintptr_t uIOCtl, uint32_t idCpu, SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession);
 
+/* T; pSession is NULL to connect. 0: the packet's header holds the request's own status. */
+struct SUPDRVIDCREQHDR;
+int32_t          supdrvIDC(uintptr_t uIOCtl, SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, struct SUPDRVIDCREQHDR *pReqHdr);
+
 /* Checks a member of a C declaration: SUPDRV_CHECK_MEMBER(SUPDRVSESSION, cRefs); */
 #define SUPDRV_CHECK_MEMBER(Struct, Member) \\
     _Static_assert(   offsetof(Struct, Member) == SUPDRV_OFF_##Struct##_##Member \\
@@ -77,7 +81,7 @@ pub fn print() -> String {
         line(format_args!("#define SUP_FUNCTION_{} {}", function.c_name(), *function as u32));
     }
     line(format_args!("\n/* Structures: the C size of a packet is that of its larger direction. */"));
-    let all = requests::LAYOUTS.iter().chain(published::LAYOUTS).chain(gip::LAYOUTS);
+    let all = requests::LAYOUTS.iter().chain(idc::LAYOUTS).chain(published::LAYOUTS).chain(gip::LAYOUTS);
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
     let layouts: std::vec::Vec<&StructLayout> = all.collect();
     for layout in &layouts {

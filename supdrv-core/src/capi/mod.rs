@@ -9,7 +9,7 @@
 //! | `supdrvInitDevExt`, `supdrvDeleteDevExt`, `supdrvCreateSession` | class T, may block |
 //! | `supdrvSessionRetain` | class I |
 //! | `supdrvSessionRelease` | class T if it may be the last one, else class I |
-//! | `supdrvIOCtl`, `supdrvIOCtlSized`, `supdrvIOCtlFast` | class T, may block |
+//! | `supdrvIOCtl`, `supdrvIOCtlSized`, `supdrvIOCtlFast`, `supdrvIDC` | class T, may block |
 
 #[cfg(any(test, feature = "mock"))]
 pub mod header;
@@ -17,6 +17,7 @@ pub mod header;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
+use crate::abi::idc::IdcHeader;
 use crate::abi::ioctl::DEVEXT_COOKIE;
 use crate::abi::published::{DevExtView, SessionView};
 use crate::abi::requests::{HEADER_BYTES, RequestHeader};
@@ -191,6 +192,23 @@ pub unsafe fn ioctl_fast<O: SupdrvOs>(
     dispatch::ioctl_fast(session, code as u32, cpu_id).map_or_else(|status| status.0, |()| VINF_SUCCESS.0)
 }
 
+/// `supdrvIDC`: handles a request of a sibling driver; see [`idc::call`](crate::idc::call). Returns 0 when the packet holds the request's own
+/// status.
+///
+/// # Safety
+/// `dev_ext` is null or readable; if it looks like a device extension, it is one of this system. All else as for [`idc::call`](crate::idc::call).
+pub unsafe fn idc<O: SupdrvOs>(
+    code: usize,
+    dev_ext: *mut DevExtView,
+    session: *mut SessionView,
+    packet: *mut IdcHeader,
+) -> i32 {
+    // SAFETY: conditions of the function.
+    let Some(driver) = (unsafe { Driver::<O>::from_view(dev_ext) }) else { return VERR_INVALID_PARAMETER.0 };
+    // SAFETY: conditions of the function.
+    unsafe { crate::idc::call(driver, code as u32, session, packet) }.0
+}
+
 /// Instantiates the C entry points for one system: `capi!(Linux, Linux::new())`.
 ///
 /// The second argument is an expression that makes the system's value; it is evaluated when a device extension is initialised.
@@ -198,6 +216,7 @@ pub unsafe fn ioctl_fast<O: SupdrvOs>(
 macro_rules! capi {
     ($os:ty, $value:expr) => {
         const _: () = {
+            use $crate::abi::idc::IdcHeader;
             use $crate::abi::published::{DevExtView, SessionView};
             use $crate::abi::requests::RequestHeader;
 
@@ -264,6 +283,18 @@ macro_rules! capi {
             ) -> i32 {
                 // SAFETY: the caller keeps the contract of the C function, which is the same.
                 unsafe { $crate::capi::ioctl_sized::<$os>(code, dev_ext, session, packet, buffer_bytes) }
+            }
+
+            /// See [`idc`]($crate::capi::idc).
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn supdrvIDC(
+                code: usize,
+                dev_ext: *mut DevExtView,
+                session: *mut SessionView,
+                packet: *mut IdcHeader,
+            ) -> i32 {
+                // SAFETY: the caller keeps the contract of the C function, which is the same.
+                unsafe { $crate::capi::idc::<$os>(code, dev_ext, session, packet) }
             }
 
             /// See [`ioctl_fast`]($crate::capi::ioctl_fast).

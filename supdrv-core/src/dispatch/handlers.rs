@@ -17,7 +17,7 @@ use crate::loader::call::Vmmr0Call;
 use crate::loader::{LoadRequest, Sizes, normalised};
 use crate::memory::{Addresses, MemKind, PageMappings, PhysAddr};
 use crate::object::Released;
-use crate::os::{EventKind, MemProt, OsArch, PAGE_SIZE, SupdrvOs, WaitMode};
+use crate::os::{EventKind, MemProt, PAGE_SIZE, SupdrvOs, WaitMode};
 use crate::semaphore::{deadline_ns, timeout_ms, timeout_ns};
 use crate::session::Session;
 

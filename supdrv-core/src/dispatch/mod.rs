@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod handlers;
+pub mod idc;
 mod packet;
 mod table;
 
