@@ -393,7 +393,7 @@ impl<O: SupdrvOs> Objects<O> {
             return Err(VERR_INVALID_PARAMETER);
         }
         let creator = creator_of(object);
-        match self.os.obj_can_access(&creator, ext, name) {
+        match self.os.obj_can_access(object, ext, name) {
             Some(status) => status.into_result(),
             None if creator.uid == session_uid => Ok(()),
             None => Err(VERR_PERMISSION_DENIED),

@@ -114,7 +114,9 @@ impl<O: SupdrvOs> Session<O> {
         let place = os.heap_alloc_zeroed(layout).ok_or(VERR_NO_MEMORY)?.cast::<Self>();
         // SAFETY: the memory is fresh and at least as large as a Session; what follows the view stays zero.
         unsafe { place.write(session) };
-        Ok(SessionRef(place))
+        let session = SessionRef(place);
+        os.session_published(session.ext(), session.view());
+        Ok(session)
     }
 
     /// The driver.

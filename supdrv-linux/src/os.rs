@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 
 use supdrv_core::abi::Status;
 use supdrv_core::abi::ioctl::Encoding;
+use supdrv_core::abi::published::DevExtView;
 use supdrv_core::abi::status::{Result, VERR_NO_MEMORY};
 use supdrv_core::os::{
     CpuSet, IrqState, LockClass, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap,
@@ -282,7 +283,7 @@ impl OsLog for Linux {
 impl OsPolicy for Linux {
     const ENCODING: Encoding = Encoding::Linux;
 
-    fn forced_async_tsc_mode(&self) -> bool {
+    fn forced_async_tsc_mode(&self, _dev_ext: &DevExtView) -> bool {
         unsafe { glue::supdrv_glue_force_async_tsc() != 0 }
     }
 }

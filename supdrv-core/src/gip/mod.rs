@@ -29,7 +29,8 @@ use crate::abi::gip::{
 };
 use crate::abi::published::DevExtView;
 use crate::abi::status::{
-    Result, VERR_GENERAL_FAILURE, VERR_INTERNAL_ERROR, VERR_NOT_SUPPORTED, VERR_TOO_MANY_CPUS,
+    Result, VERR_GENERAL_FAILURE, VERR_INTERNAL_ERROR, VERR_NOT_SUPPORTED, VERR_TIMER_ACTIVE,
+    VERR_TOO_MANY_CPUS,
 };
 use crate::heap::Box;
 use crate::os::{
@@ -197,7 +198,7 @@ impl<O: SupdrvOs> Gip<O> {
     /// `VERR_TOO_MANY_CPUS`, or what the system fails with. Nothing is left behind.
     pub(crate) fn create(&self, view: &DevExtView) -> Result<()> {
         let os = &self.shared.os;
-        let wanted = mode::determine(os);
+        let wanted = mode::determine(os, view);
         let possible = os.cpu_array_size();
         if possible > MAX_CPUS && wanted == MODE_ASYNC {
             return Err(VERR_TOO_MANY_CPUS);
@@ -307,8 +308,9 @@ impl<O: SupdrvOs> Gip<O> {
             field.store(0, Ordering::Relaxed);
         }
         for half in &view.gip_phys {
-            half.store(0, Ordering::Relaxed);
+            half.store(u32::MAX, Ordering::Relaxed);
         }
+        view.gip_master.store(NIL_CPU_ID, Ordering::Relaxed);
         view.gip_users.store(0, Ordering::Relaxed);
         self.tear_down(&mut page);
     }
@@ -421,10 +423,15 @@ impl<O: SupdrvOs> Gip<O> {
         self.reseed();
         self.shared.running.store(true, Ordering::Relaxed);
         let timer = page.timer.as_ref().ok_or(VERR_GENERAL_FAILURE)?;
-        os.timer_start(timer, 0).inspect_err(|_| {
-            self.shared.running.store(false, Ordering::Relaxed);
-            self.release_granularity(page.granted_ns.take());
-        })
+        match os.timer_start(timer, 0) {
+            // A shell that stopped the timer for a host suspend may have started it again already.
+            Ok(()) | Err(VERR_TIMER_ACTIVE) => Ok(()),
+            Err(status) => {
+                self.shared.running.store(false, Ordering::Relaxed);
+                self.release_granularity(page.granted_ns.take());
+                Err(status)
+            }
+        }
     }
 
     /// Brings the frozen page up to date, so that readers see no jump at the first tick.

@@ -4,6 +4,7 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::abi::gip::{MODE_ASYNC, MODE_SYNC};
+use crate::abi::published::DevExtView;
 use crate::abi::status::{VERR_CPU_NOT_FOUND, VERR_CPU_OFFLINE};
 use crate::os::{CpuidResult, MAX_CPUS, SupdrvOs};
 
@@ -97,7 +98,7 @@ pub fn measure<O: SupdrvOs>(os: &O) -> Measurement {
 }
 
 /// The mode for this machine, whatever timers there are. Class T.
-pub fn determine<O: SupdrvOs>(os: &O) -> u32 {
+pub fn determine<O: SupdrvOs>(os: &O, dev_ext: &DevExtView) -> u32 {
     const INVARIANT_TSC: u32 = 1 << 8;
     let max_extended_leaf = os.cpuid(0x8000_0000, 0).eax;
     let power_edx = if max_extended_leaf >= 0x8000_0007 { os.cpuid(0x8000_0007, 0).edx } else { 0 };
@@ -109,7 +110,7 @@ pub fn determine<O: SupdrvOs>(os: &O) -> u32 {
     };
     decide(&Facts {
         cpus: os.cpu_present_count(),
-        forced_async: os.forced_async_tsc_mode(),
+        forced_async: os.forced_async_tsc_mode(dev_ext),
         measurement,
         vendor: os.cpuid(0, 0),
         max_extended_leaf,

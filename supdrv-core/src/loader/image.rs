@@ -5,11 +5,13 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use zerocopy::FromBytes;
 
-use crate::abi::ioctl::{Encoding, Function, IOCTL_FLAG};
+use crate::abi::ioctl::{Function, IOCTL_FLAG};
+use crate::abi::layout::WIDTH;
+use crate::abi::packets::packet;
 use crate::abi::published::{DevExtView, ImageView};
 use crate::abi::requests::LdrSymbol;
 use crate::abi::status::{Result, VERR_INTERNAL_ERROR_3, VERR_INTERNAL_ERROR_4};
-use crate::heap::Array;
+use crate::heap::{Array, Box};
 use crate::os::SupdrvOs;
 
 /// A name as the interface holds it: NUL-padded, at most 31 bytes.
@@ -34,13 +36,14 @@ pub enum State {
 }
 
 impl State {
-    /// What the published view says: the function code of the last operation.
-    fn published(self) -> u32 {
+    /// What the published view says: the function code of the last operation, as this system makes it.
+    fn published<O: SupdrvOs>(self) -> u32 {
         let function = match self {
             Self::Open => Function::LdrOpen,
             Self::Loaded => Function::LdrLoad,
         };
-        Encoding::Linux.code(function, 0, IOCTL_FLAG)
+        let bytes = packet(function).and_then(|packet| packet.input.bytes(WIDTH, 0)).unwrap_or(0);
+        O::ENCODING.code(function, bytes as u32, IOCTL_FLAG)
     }
 }
 
@@ -142,10 +145,11 @@ impl<O: SupdrvOs> Tables<O> {
 
 /// An image.
 pub struct Image<O: SupdrvOs> {
-    /// What C code sees; its address is the module handle.
-    pub view: ImageView,
-    /// Where the code is. Freed first: code must be unreachable before its tables go.
+    /// Where the code is. Freed first: code must be unreachable before its tables go, and the system's loader may look at the
+    /// view while it unloads.
     pub placement: Placement<O>,
+    /// What C code sees. Its address is the module handle, known to C code from before the image has a place.
+    pub view: Box<ImageView, O>,
     /// Load address.
     pub base: usize,
     /// References of all sessions.
@@ -174,7 +178,7 @@ impl<O: SupdrvOs> Image<O> {
             module_init: 0.into(),
             module_term: 0.into(),
             service: 0.into(),
-            state: State::Open.published().into(),
+            state: State::Open.published::<O>().into(),
             usage: 0.into(),
             dev_ext: AtomicPtr::new(dev_ext.as_ptr()),
             native: 0.into(),
@@ -205,25 +209,29 @@ impl<O: SupdrvOs> Image<O> {
     }
 
     /// Enters a state with its tables and callbacks, and publishes them.
-    pub fn set_state(&mut self, state: State, tables: Tables<O>, init: usize, term: usize) {
+    ///
+    /// The system's loader may correct symbols in the published table.
+    pub fn set_state(&mut self, state: State, mut tables: Tables<O>, init: usize, term: usize) {
         let view = &self.view;
         view.symbol_count.store(tables.symbols.len() as u32, Ordering::Relaxed);
         view.strings_bytes.store(tables.strings.len() as u32, Ordering::Relaxed);
         let address = |empty: bool, pointer: usize| if empty { 0 } else { pointer };
-        view.symbols
-            .store(address(tables.symbols.is_empty(), tables.symbols.as_ptr() as usize), Ordering::Relaxed);
+        view.symbols.store(
+            address(tables.symbols.is_empty(), tables.symbols.as_mut_ptr() as usize),
+            Ordering::Relaxed,
+        );
         view.strings
             .store(address(tables.strings.is_empty(), tables.strings.as_ptr() as usize), Ordering::Relaxed);
         view.module_init.store(init, Ordering::Relaxed);
         view.module_term.store(term, Ordering::Relaxed);
         view.service.store(0, Ordering::Relaxed);
-        view.state.store(state.published(), Ordering::Relaxed);
+        view.state.store(state.published::<O>(), Ordering::Relaxed);
         self.state = state;
         self.tables = tables;
     }
 
     /// The module handle that its callbacks get.
     pub fn handle(&self) -> *const ImageView {
-        &raw const self.view
+        self.view.as_ptr().as_ptr()
     }
 }

@@ -124,11 +124,14 @@ impl<O: SupdrvOs> Loader<O> {
             LDR_ENTRY_SERVICE => entry.service = first,
             _ => {}
         }
+        // The system's loader sees the tables, and may correct them and the callbacks.
+        image.set_state(State::Loaded, tables, entry.init, entry.term);
         match &image.placement {
             Placement::Exec(memory) => self.os.exec_load(memory, bits)?,
             Placement::Native(native) => self.os.native_load(native, &image.view, bits, &mut entry)?,
         }
-        image.set_state(State::Loaded, tables, entry.init, entry.term);
+        image.view.module_init.store(entry.init, Ordering::Relaxed);
+        image.view.module_term.store(entry.term, Ordering::Relaxed);
         let is_vmmr0 = request.entry_point_type == LDR_ENTRY_VMMR0;
         if is_vmmr0 && !vmmr0_free_for(view, request.base, entry.vmmr0) {
             return Err(VERR_INVALID_PARAMETER);

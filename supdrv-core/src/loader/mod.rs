@@ -246,14 +246,17 @@ impl<O: SupdrvOs> Loader<O> {
         spare: &mut Option<SpareUsage<O>>,
     ) -> Result<Opened> {
         let view = Image::<O>::new_view(name, sizes, session.driver().view());
+        let view = Box::new(&self.os, view).map_err(|_| VERR_INTERNAL_ERROR_2)?;
         let by_base = Node::new(&self.os, 0, *name).map_err(|_| VERR_INTERNAL_ERROR_2)?;
         let (placement, base) = self.place(images, &view, sizes, file_name)?;
         let native = matches!(placement, Placement::Native(_));
         view.base.store(base, Ordering::Relaxed);
         view.native.store(u8::from(native), Ordering::Relaxed);
-        view.allocation.store(if native { 0 } else { base }, Ordering::Relaxed);
+        if let Placement::Exec(memory) = &placement {
+            view.allocation.store(self.os.exec_allocation(memory), Ordering::Relaxed);
+        }
         let tables = Tables::empty(&self.os)?;
-        let image = Image { view, placement, base, usage: 0, state: State::Open, tables };
+        let image = Image { placement, view, base, usage: 0, state: State::Open, tables };
         let image = Box::new(&self.os, image).map_err(|_| VERR_INTERNAL_ERROR_2)?;
         let by_name = Node::new(&self.os, *name, image).map_err(|_| VERR_INTERNAL_ERROR_2)?;
         let mut by_base = by_base;

@@ -49,6 +49,15 @@ pub trait OsIdentity {
     /// `VERR_NO_MEMORY`.
     fn session_ext_create(&self, kind: SessionKind) -> Result<Self::SessionExt>;
 
+    /// Tells where the published view of a new session is, which is what others know it by. Called once, before anybody else
+    /// can. Class T.
+    fn session_published(
+        &self,
+        _session: &Self::SessionExt,
+        _view: core::ptr::NonNull<crate::abi::published::SessionView>,
+    ) {
+    }
+
     /// Real user id of the calling process, [`NIL_ID`] where the system has none. Class T.
     fn real_uid(&self) -> u32;
 

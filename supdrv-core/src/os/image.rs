@@ -44,6 +44,11 @@ pub trait OsImage {
     /// Address of the memory. Class I.
     fn exec_base(&self, memory: &Self::ExecMem) -> NonNull<u8>;
 
+    /// Address of what was allocated for the memory, for the published view: at or before its start. Class I.
+    fn exec_allocation(&self, memory: &Self::ExecMem) -> usize {
+        self.exec_base(memory).as_ptr() as usize
+    }
+
     /// Copies an image's bits to the start of its memory and makes it executable. Class T.
     ///
     /// # Errors
@@ -52,7 +57,8 @@ pub trait OsImage {
     fn exec_load(&self, memory: &Self::ExecMem, bits: &[u8]) -> Result<()>;
 
     /// Offers the file to the system's loader; seed hook `supdrvOSLdrOpen`. Class T, loader mutex held. `file_name` is
-    /// UTF-8 without NUL.
+    /// UTF-8 without NUL. The image keeps its address, which is the module handle, until it has been unloaded; the
+    /// implementation may note an allocation of its own in it.
     ///
     /// # Errors
     /// `VERR_NOT_SUPPORTED`: the core uses [`exec_alloc`](Self::exec_alloc). Any other status fails the open with it.

@@ -35,12 +35,12 @@ pub trait OsPolicy: super::OsIdentity {
     fn obj_init_creator(&self, _object: *mut crate::abi::published::ObjectView, _session: &Self::SessionExt) {
     }
 
-    /// Decides whether a session may use an object: `None` leaves it to the default policy (same user id), `Some` is the
+    /// Decides whether a session may use an object, which tells who created it: `None` leaves it to the default policy (same user id), `Some` is the
     /// answer; seed hook `supdrvOSObjCanAccess`. `name` is for messages. Class of the caller.
     #[doc(alias = "supdrvOSObjCanAccess")]
     fn obj_can_access(
         &self,
-        _creator: &ObjectCreator,
+        _object: &crate::abi::published::ObjectView,
         _session: &Self::SessionExt,
         _name: Option<&core::ffi::CStr>,
     ) -> Option<Status> {
@@ -48,8 +48,9 @@ pub trait OsPolicy: super::OsIdentity {
     }
 
     /// Whether the administrator forces the GIP into asynchronous mode; seed hook `supdrvOSGetForcedAsyncTscMode`. Class T.
+    /// The device extension is not complete yet.
     #[doc(alias = "supdrvOSGetForcedAsyncTscMode")]
-    fn forced_async_tsc_mode(&self) -> bool {
+    fn forced_async_tsc_mode(&self, _dev_ext: &crate::abi::published::DevExtView) -> bool {
         false
     }
 
