@@ -3,6 +3,7 @@
 use super::ioctl::Function;
 use super::layout::CSize;
 use super::requests as r;
+use super::tracer::TracerUmodFireProbeIn;
 
 /// One direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub const fn packet(function: Function) -> Option<Packet> {
         F::TracerIoctl => (Size::fixed::<r::TracerIoctlIn>(), Size::fixed::<r::TracerIoctlOut>()),
         F::TracerUmodReg => (Size::fixed::<r::TracerUmodRegIn>(), HEADER),
         F::TracerUmodDereg => (Size::fixed::<r::TracerUmodDeregIn>(), HEADER),
-        F::TracerUmodFireProbe => (Size::fixed::<[u8; 0x108]>(), HEADER),
+        F::TracerUmodFireProbe => (Size::fixed::<TracerUmodFireProbeIn>(), HEADER),
         F::MsrProber => both(Size::fixed::<r::MsrProberIn>()),
         F::FastDoRawRun | F::FastDoHmRun | F::FastDoNop => return None,
     };

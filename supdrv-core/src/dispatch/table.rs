@@ -2,6 +2,7 @@
 
 use crate::abi::ioctl::Function;
 use crate::abi::requests as r;
+use crate::abi::tracer::TracerUmodFireProbeIn;
 
 /// What a size in the header must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,7 @@ pub const fn rule(function: Function) -> Option<Rule> {
         F::TracerIoctl => (of::<r::TracerIoctlIn>(), of::<r::TracerIoctlOut>()),
         F::TracerUmodReg => (of::<r::TracerUmodRegIn>(), HEADER),
         F::TracerUmodDereg => (of::<r::TracerUmodDeregIn>(), HEADER),
-        F::TracerUmodFireProbe => (Size::Exact(0x108), HEADER),
+        F::TracerUmodFireProbe => (of::<TracerUmodFireProbeIn>(), HEADER),
         F::MsrProber => (of::<r::MsrProberIn>(), of::<r::MsrProberIn>()),
         F::FastDoRawRun | F::FastDoHmRun | F::FastDoNop => return None,
     };
