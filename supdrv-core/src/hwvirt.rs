@@ -15,6 +15,20 @@ const MSR_VMX_PROCBASED2: u32 = 0x48b;
 const MSR_VM_CR: u32 = 0xc001_0114;
 const MSR_EFER: u32 = 0xc000_0080;
 
+const INTEL: [u32; 3] = vendor(b"GenuineIntel");
+const CENTAUR: [u32; 3] = vendor(b"CentaurHauls");
+const AMD: [u32; 3] = vendor(b"AuthenticAMD");
+
+/// A vendor as CPUID 0 tells it in EBX, EDX, ECX.
+const fn vendor(name: &[u8; 12]) -> [u32; 3] {
+    let n = name;
+    [
+        u32::from_le_bytes([n[0], n[1], n[2], n[3]]),
+        u32::from_le_bytes([n[4], n[5], n[6], n[7]]),
+        u32::from_le_bytes([n[8], n[9], n[10], n[11]]),
+    ]
+}
+
 /// EDX of CPUID 1.
 const EDX_MSR_AND_FXSR: u32 = (1 << 5) | (1 << 24);
 
@@ -22,10 +36,13 @@ fn bit(value: u64, bit: u32) -> bool {
     value >> bit & 1 != 0
 }
 
-fn extended_leaf(os: &impl OsArch, leaf: u32) -> Option<crate::os::CpuidResult> {
-    const EXTENDED: u32 = 0x8000_0000;
+const EXTENDED: u32 = 0x8000_0000;
+const LEAF_SVM: u32 = 0x8000_000a;
+
+/// Highest extended leaf, 0 if there are none.
+fn max_extended_leaf(os: &impl OsArch) -> u32 {
     let max = os.cpuid(EXTENDED, 0).eax;
-    (max >= leaf && max >> 16 == EXTENDED >> 16).then(|| os.cpuid(leaf, 0))
+    if max >> 16 == EXTENDED >> 16 { max } else { 0 }
 }
 
 /// The paging mode of the current CPU, one of the interface's numbers; 0 if it can't be told. Class I.
@@ -41,7 +58,8 @@ pub fn paging_mode(os: &impl OsArch) -> u32 {
     if !bit(cr4, 5) {
         return 1 + global;
     }
-    let edx = extended_leaf(os, 0x8000_0001).map_or(0, |leaf| u64::from(leaf.edx));
+    let has_features = max_extended_leaf(os) > EXTENDED;
+    let edx = if has_features { u64::from(os.cpuid(EXTENDED + 1, 0).edx) } else { 0 };
     let efer = if bit(edx, 20) || bit(edx, 29) {
         // SAFETY: EFER exists on every CPU with NX or long mode, and all CPUs of a machine have the same.
         unsafe { os.rdmsr(MSR_EFER) }
@@ -66,10 +84,13 @@ pub fn paging_mode(os: &impl OsArch) -> u32 {
 pub fn vt_caps<O: OsArch + OsIdentity>(os: &O) -> Result<VtCaps> {
     let _pinned = Pinned::new(os);
     let vendor = os.cpuid(0, 0);
-    match (&vendor.ebx.to_le_bytes(), &vendor.edx.to_le_bytes(), &vendor.ecx.to_le_bytes()) {
-        (b"Genu", b"ineI", b"ntel") | (b"Cent", b"aurH", b"auls") => vtx_caps(os),
-        (b"Auth", b"enti", b"cAMD") => svm_caps(os),
-        _ => Err(VERR_UNSUPPORTED_CPU),
+    let vendor = [vendor.ebx, vendor.edx, vendor.ecx];
+    if vendor == AMD {
+        svm_caps(os)
+    } else if vendor == INTEL || vendor == CENTAUR {
+        vtx_caps(os)
+    } else {
+        Err(VERR_UNSUPPORTED_CPU)
     }
 }
 
@@ -98,9 +119,10 @@ fn vtx_caps(os: &impl OsArch) -> Result<VtCaps> {
 /// The caller is pinned.
 fn svm_caps(os: &impl OsArch) -> Result<VtCaps> {
     let missing: Status = VERR_SVM_NO_SVM;
-    let extended = extended_leaf(os, 0x8000_0001).ok_or(missing)?;
-    let svm = extended_leaf(os, 0x8000_000a).ok_or(missing)?;
-    if !bit(extended.ecx.into(), 2) || os.cpuid(1, 0).edx & EDX_MSR_AND_FXSR != EDX_MSR_AND_FXSR {
+    if max_extended_leaf(os) < LEAF_SVM
+        || !bit(os.cpuid(EXTENDED + 1, 0).ecx.into(), 2)
+        || os.cpuid(1, 0).edx & EDX_MSR_AND_FXSR != EDX_MSR_AND_FXSR
+    {
         return Err(missing);
     }
     // SAFETY: exists with SVM, which CPUID reported; the caller is pinned.
@@ -108,7 +130,7 @@ fn svm_caps(os: &impl OsArch) -> Result<VtCaps> {
         return Err(VERR_SVM_DISABLED);
     }
     let mut caps = VtCaps::AMD_V;
-    if bit(svm.edx.into(), 0) {
+    if bit(os.cpuid(LEAF_SVM, 0).edx.into(), 0) {
         caps |= VtCaps::NESTED_PAGING;
     }
     Ok(caps)

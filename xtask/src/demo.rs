@@ -151,8 +151,9 @@ pub fn run() -> Result<()> {
 /// `cargo xtask bench --kernel`.
 pub fn costs() -> Result<()> {
     let kernel = Kernel::newest()?;
-    let files = files(&kernel)?;
-    let script = "step load insmod /vboxdrv.ko\nstep cost /supctl cost\nstep unload rmmod vboxdrv\n";
+    let mut files = files(&kernel)?;
+    files.push(linux::build_test_module(&kernel, "empty")?);
+    let script = "step empty insmod /empty.ko\nstep load insmod /vboxdrv.ko\nstep cost /supctl cost\nstep unload rmmod vboxdrv\n";
     let machine =
         Machine { kernel: &kernel, cpus: 1, exact: true, files: &files, script, limit_seconds: 600 };
     let steps = qemu::boot(&machine)?;

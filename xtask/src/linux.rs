@@ -69,16 +69,29 @@ fn link(archive: &Path, object: &Path) -> Result<()> {
 pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     need(&["gcc", "make", "binutils"])?;
     let build = target("linux")?.join(&kernel.release);
-    let shell = root().join("supdrv-linux/shell");
-    for entry in std::fs::read_dir(&shell)? {
-        let path = entry?.path();
-        if let Some(name) = path.file_name() {
-            copy_if_changed(&path, &build.join(name))?;
-        }
-    }
+    copy_folder(&root().join("supdrv-linux/shell"), &build)?;
     link(&build_rust_half()?, &build.join("rust.o_prebuilt"))?;
     kbuild(kernel, &build, "building vboxdrv.ko")?;
     Ok(build.join("vboxdrv.ko"))
+}
+
+/// Brings the files of a folder to another one, where the kernel's build may leave what it makes.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name() {
+            copy_if_changed(&path, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds one of the test modules in `supdrv-linux/tests/`, which go beside the driver; returns the path of the module.
+pub fn build_test_module(kernel: &Kernel, name: &str) -> Result<PathBuf> {
+    let build = target("linux")?.join(format!("{}-{name}", kernel.release));
+    copy_folder(&root().join("supdrv-linux/tests").join(name), &build)?;
+    kbuild(kernel, &build, &format!("building {name}.ko"))?;
+    Ok(build.join(format!("{name}.ko")))
 }
 
 /// Runs the kernel's build in a folder; what modpost and objtool complain about is an error.

@@ -318,15 +318,20 @@ impl Encoding {
         }
     }
 
+    /// The function number in a code of a driver whose function numbers carry `flag`.
+    #[must_use]
+    pub const fn number(self, code: u32, flag: u32) -> Option<u32> {
+        match self {
+            Self::Windows => ((code >> 2) & 0xfff).checked_sub(flag),
+            Self::Os2 => Some(code & 0xff),
+            _ => (code & 0xff).checked_sub(flag),
+        }
+    }
+
     /// The request of a full code, for a driver whose function numbers carry `flag`.
     #[must_use]
     pub fn decode(self, code: u32, flag: u32) -> Option<Function> {
-        let number = match self {
-            Self::Windows => (code >> 2) & 0xfff,
-            _ => code & 0xff,
-        };
-        let flag_in_code = if matches!(self, Self::Os2) { 0 } else { flag };
-        let function = Function::from_number(number.checked_sub(flag_in_code)?)?;
+        let function = Function::from_number(self.number(code, flag)?)?;
         (self.strip(code) == self.strip(self.code(function, 0, flag))).then_some(function)
     }
 

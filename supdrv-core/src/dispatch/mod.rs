@@ -69,6 +69,8 @@ pub fn ioctl<O: SupdrvOs>(
     }
 }
 
+/// Inlined: it has one caller, and small requests feel the difference.
+#[inline(always)]
 fn run<O: SupdrvOs>(session: &Session<O>, code: u32, packet: &mut Packet<'_>) -> Handled {
     let header = packet.header();
     let plausible = header.flags & FLAGS_MAGIC_MASK == FLAGS_MAGIC
@@ -85,15 +87,14 @@ fn run<O: SupdrvOs>(session: &Session<O>, code: u32, packet: &mut Packet<'_>) ->
         return Err(Reject::Request(VERR_INVALID_PARAMETER));
     }
     let unknown = Reject::Request(VERR_GENERAL_FAILURE);
-    let function = encoding.decode(code, IOCTL_FLAG).ok_or(unknown)?;
-    let rule = table::rule(function).ok_or(unknown)?;
+    let rule = table::rule::<O>(code).ok_or(unknown)?;
     if !rule.restricted && !session.is_unrestricted() {
         return Err(unknown);
     }
     if !rule.input.allows(header.in_bytes) || !rule.output.allows(header.out_bytes) {
         return Err(MALFORMED);
     }
-    handlers::handle(session, function, packet)
+    handlers::handle(session, rule.function, packet)
 }
 
 /// Handles a fast call: no packet, no header, no cookies. Class T on entry; never allocates.

@@ -1,30 +1,40 @@
 //! Sizes and access rights of all requests.
 
-use crate::abi::ioctl::Function;
+use core::marker::PhantomData;
+
+use crate::abi::ioctl::{Function, IOCTL_FLAG};
 use crate::abi::requests as r;
 use crate::abi::tracer::TracerUmodFireProbeIn;
+use crate::os::OsPolicy;
 
 /// What a size in the header must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// Exactly this many bytes.
-    Exact(usize),
-    /// At least this many; the handler knows more.
-    AtLeast(usize),
+pub struct Size {
+    bytes: u32,
+    /// Whether it may be more; the handler knows by how much.
+    or_more: bool,
 }
 
 impl Size {
+    const fn exactly(bytes: usize) -> Self {
+        Self { bytes: bytes as u32, or_more: false }
+    }
+
+    const fn at_least(bytes: usize) -> Self {
+        Self { bytes: bytes as u32, or_more: true }
+    }
+
     pub const fn allows(self, bytes: u32) -> bool {
-        match self {
-            Self::Exact(size) => bytes as usize == size,
-            Self::AtLeast(size) => bytes as usize >= size,
-        }
+        bytes == self.bytes || (self.or_more && bytes > self.bytes)
     }
 }
 
 /// What the dispatcher checks before a handler is called.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
+    pub function: Function,
+    /// Its function code without the size.
+    code: u32,
     pub input: Size,
     pub output: Size,
     /// Whether restricted sessions may use it.
@@ -32,21 +42,51 @@ pub struct Rule {
 }
 
 const fn of<T>() -> Size {
-    Size::Exact(size_of::<T>())
+    Size::exactly(size_of::<T>())
 }
 
 const fn from<T>() -> Size {
-    Size::AtLeast(size_of::<T>())
+    Size::at_least(size_of::<T>())
 }
 
-const HEADER: Size = Size::Exact(r::HEADER_BYTES);
+const HEADER: Size = Size::exactly(r::HEADER_BYTES);
 /// The handler checks everything.
-const ANY: Size = Size::AtLeast(r::HEADER_BYTES);
+const ANY: Size = Size::at_least(r::HEADER_BYTES);
 
-/// The rule of a request with a packet; `None` for fast requests.
-pub const fn rule(function: Function) -> Option<Rule> {
+/// One more than the highest number of a request with a packet.
+const NUMBERS: usize = 36;
+
+/// The rules for systems with one way to encode requests, by function number.
+struct Rules<O>(PhantomData<O>);
+
+impl<O: OsPolicy> Rules<O> {
+    const ALL: [Option<Rule>; NUMBERS] = {
+        let mut rules = [None; NUMBERS];
+        let mut at = 0;
+        while at < Function::ALL.len() {
+            let function = Function::ALL[at];
+            if let Some((input, output)) = sizes(function) {
+                let code = O::ENCODING.strip(O::ENCODING.code(function, 0, IOCTL_FLAG));
+                let restricted = matches!(function, Function::Cookie | Function::VtCaps);
+                rules[function as usize] = Some(Rule { function, code, input, output, restricted });
+            }
+            at += 1;
+        }
+        rules
+    };
+}
+
+/// The rule of a request with a packet, by its function code; `None` for all other codes.
+pub fn rule<O: OsPolicy>(code: u32) -> Option<&'static Rule> {
+    let number = O::ENCODING.number(code, IOCTL_FLAG)?;
+    let rule = const { &Rules::<O>::ALL }.get(number as usize)?.as_ref()?;
+    (rule.code == O::ENCODING.strip(code)).then_some(rule)
+}
+
+/// Sizes of input and output; `None` for fast requests.
+const fn sizes(function: Function) -> Option<(Size, Size)> {
     use Function as F;
-    let (input, output) = match function {
+    Some(match function {
         F::Cookie => (of::<r::CookieIn>(), of::<r::CookieOut>()),
         F::QueryFuncs => (HEADER, ANY),
         F::LdrOpen => (of::<r::LdrOpenIn>(), of::<r::LdrOpenOut>()),
@@ -80,6 +120,5 @@ pub const fn rule(function: Function) -> Option<Rule> {
         F::TracerUmodFireProbe => (of::<TracerUmodFireProbeIn>(), HEADER),
         F::MsrProber => (of::<r::MsrProberIn>(), of::<r::MsrProberIn>()),
         F::FastDoRawRun | F::FastDoHmRun | F::FastDoNop => return None,
-    };
-    Some(Rule { input, output, restricted: matches!(function, F::Cookie | F::VtCaps) })
+    })
 }
