@@ -14,6 +14,7 @@ pub mod handle_table;
 pub mod heap;
 pub mod hwvirt;
 pub mod idc;
+pub mod idc_client;
 pub mod loader;
 mod log;
 pub mod memory;

@@ -21,6 +21,7 @@ int supdrv_rust_open(bool unrestricted, void **session);
 void supdrv_rust_close(void *session);
 int supdrv_rust_ioctl(void *session, u32 code, void *buffer, size_t bytes);
 int supdrv_rust_ioctl_fast(void *session, u32 code, u32 cpu);
+int supdrv_rust_idc(u32 code, void *packet);
 void supdrv_rust_resumed(void);
 void supdrv_rust_counters(u64 counters[6]);
 

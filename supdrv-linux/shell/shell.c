@@ -270,11 +270,11 @@ static struct miscdevice restricted = {
 	.mode = 0666,
 };
 
-/* The entry of sibling drivers. Nothing answers yet but that. */
+/* The entry of sibling drivers; they link against it, which keeps this module loaded. */
 int SUPDrvLinuxIDC(u32 request, void *header);
 int SUPDrvLinuxIDC(u32 request, void *header)
 {
-	return header ? SUPDRV_NOT_SUPPORTED : -6;
+	return supdrv_rust_idc(request, header);
 }
 EXPORT_SYMBOL(SUPDrvLinuxIDC);
 

@@ -4,11 +4,13 @@ use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
+use supdrv_core::abi::idc::IdcHeader;
 use supdrv_core::abi::published::{DevExtView, SessionView};
 use supdrv_core::abi::status::{VERR_INTERNAL_ERROR, VERR_INVALID_PARAMETER, VINF_SUCCESS};
 use supdrv_core::dispatch;
 use supdrv_core::driver::Driver;
 use supdrv_core::heap::Box;
+use supdrv_core::idc;
 use supdrv_core::os::{OsLog, SessionKind};
 use supdrv_core::session::{Session, SessionRef};
 
@@ -126,6 +128,17 @@ unsafe extern "C" fn supdrv_rust_ioctl_fast(session: *mut c_void, code: u32, cpu
     // SAFETY: condition of the function.
     let Some(session) = (unsafe { session_of(session) }) else { return VERR_INTERNAL_ERROR.0 };
     dispatch::ioctl_fast(session, code, cpu).map_or_else(|status| status.0, |()| VINF_SUCCESS.0)
+}
+
+/// A request of a sibling driver. Class T. 0: the packet holds the request's own status.
+///
+/// # Safety
+/// As for [`idc::entry`].
+#[unsafe(no_mangle)]
+unsafe extern "C" fn supdrv_rust_idc(code: u32, packet: *mut IdcHeader) -> c_int {
+    let Some(driver) = driver() else { return VERR_INVALID_PARAMETER.0 };
+    // SAFETY: condition of the function.
+    unsafe { idc::entry(driver, code, packet) }.0
 }
 
 /// The machine woke up. Class T.
