@@ -18,6 +18,8 @@ pub mod idc_client;
 pub mod loader;
 mod log;
 pub mod memory;
+#[cfg(any(test, feature = "mock"))]
+pub mod mock;
 pub mod object;
 pub mod os;
 pub mod ring0;
