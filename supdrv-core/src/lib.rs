@@ -26,4 +26,5 @@ pub mod ring0;
 pub mod semaphore;
 pub mod session;
 pub mod sync;
+pub mod tracer;
 pub mod tree;

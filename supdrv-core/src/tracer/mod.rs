@@ -1,0 +1,2 @@
+//! Tracepoints.
+pub mod vtg;
