@@ -15,6 +15,8 @@ pub mod heap;
 pub mod hwvirt;
 pub mod idc;
 pub mod idc_client;
+#[cfg(feature = "legacy")]
+pub mod legacy;
 pub mod loader;
 mod log;
 pub mod memory;

@@ -239,7 +239,7 @@ impl<O: SupdrvOs> Objects<O> {
             return Err(VERR_INVALID_PARAMETER);
         }
         let mut object = Box::new(&self.os, new_view(what, creator))?;
-        self.os.obj_init_creator(&raw mut *object, ext);
+        self.os.obj_init_creator(&mut object, ext);
         let id = ObjectId(object.as_ptr());
         let node = Node::new(&self.os, (what.destructor as usize, id), ())?;
         let spare = SpareUsage::new(&self.os, id)?;

@@ -225,11 +225,16 @@ layout_struct! {
     }
 }
 
+/// The image has two words that belong to the system in it on Windows (section object, memory lock) and on Solaris (module id,
+/// module control structure).
+macro_rules! image_view {
+    ([$size64:literal, $size32:literal] { $($words:tt)* } $native:literal [$native64:literal, $native32:literal]
+     $name:literal [$name64:literal, $name32:literal]) => {
 layout_struct! {
-    /// The seed's loaded image, without what some systems add before `fNative`.
+    /// The seed's loaded image.
     #[derive(Debug, FromZeros)]
     #[repr(C)]
-    ImageView: "SUPDRVLDRIMAGE" "" [0x90, 0x60] {
+    ImageView: "SUPDRVLDRIMAGE" "" [$size64, $size32] {
         /// Reserved.
         next: usize = "pNext" [0x0, 0x0],
         /// Load address. Kept true.
@@ -264,14 +269,25 @@ layout_struct! {
         usage: AtomicU32 = "cUsage" [0x5c, 0x34],
         /// The device extension. Kept true.
         dev_ext: AtomicPtr<DevExtView> = "pDevExt" [0x60, 0x38],
+        $($words)*
         /// Whether the system's loader placed it. Kept true.
-        native: AtomicU8 = "fNative" [0x68, 0x3c],
+        native: AtomicU8 = $native [$native64, $native32],
         /// Its name. Kept true.
-        name: [u8; 32] = "szName" [0x69, 0x3d],
+        name: [u8; 32] = $name [$name64, $name32],
         /// Padding.
         pad2: [u8; pad(7, 3)],
     }
 }
+    };
+}
+
+#[cfg(not(feature = "legacy-image-words"))]
+image_view!([0x90, 0x60] {} "fNative" [0x68, 0x3c] "szName" [0x69, 0x3d]);
+#[cfg(feature = "legacy-image-words")]
+image_view!([0xa0, 0x68] {
+    /// The system's.
+    system: [AtomicUsize; 2] = "apvSystem" [0x68, 0x3c],
+} "fNative" [0x78, 0x44] "szName" [0x79, 0x45]);
 
 layout_struct! {
     /// The seed's image usage. Reserved.

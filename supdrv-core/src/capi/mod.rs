@@ -223,8 +223,9 @@ macro_rules! capi {
             /// See [`init_dev_ext`]($crate::capi::init_dev_ext).
             #[unsafe(no_mangle)]
             unsafe extern "C" fn supdrvInitDevExt(dev_ext: *mut DevExtView, session_bytes: usize) -> i32 {
+                let os: $os = $value;
                 // SAFETY: the caller keeps the contract of the C function, which is the same.
-                unsafe { $crate::capi::init_dev_ext::<$os>(&$value, dev_ext, session_bytes) }
+                unsafe { $crate::capi::init_dev_ext::<$os>(&os, dev_ext, session_bytes) }
             }
 
             /// See [`delete_dev_ext`]($crate::capi::delete_dev_ext).

@@ -181,6 +181,8 @@ impl<O: SupdrvOs> Image<O> {
             state: State::Open.published::<O>().into(),
             usage: 0.into(),
             dev_ext: AtomicPtr::new(dev_ext.as_ptr()),
+            #[cfg(feature = "legacy-image-words")]
+            system: Default::default(),
             native: 0.into(),
             name: *name,
             pad2: Default::default(),

@@ -99,7 +99,7 @@ impl<E: Codes> OsPolicy for MockOs<E> {
         locked(&self.policy).gip = address;
     }
 
-    fn obj_init_creator(&self, _object: *mut ObjectView, _session: &Self::SessionExt) {
+    fn obj_init_creator(&self, _object: &mut ObjectView, _session: &Self::SessionExt) {
         self.require(Class::T, Call::ObjInitCreator);
         if !self.held_locks().is_empty() {
             self.violation("obj_init_creator is called with a lock held");

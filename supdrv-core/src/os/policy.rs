@@ -32,7 +32,7 @@ pub trait OsPolicy: super::OsIdentity {
 
     /// May note more about the creator of an object; seed hook `supdrvOSObjInitCreator`. Class T, no locks held.
     #[doc(alias = "supdrvOSObjInitCreator")]
-    fn obj_init_creator(&self, _object: *mut crate::abi::published::ObjectView, _session: &Self::SessionExt) {
+    fn obj_init_creator(&self, _object: &mut crate::abi::published::ObjectView, _session: &Self::SessionExt) {
     }
 
     /// Decides whether a session may use an object, which tells who created it: `None` leaves it to the default policy (same user id), `Some` is the

@@ -1,0 +1,119 @@
+//! CPUs.
+
+use core::ffi::{c_int, c_void};
+use core::ptr::null_mut;
+
+use super::{Legacy, check, ffi};
+use crate::abi::status::Result;
+use crate::heap::Box;
+use crate::os::{CpuSet, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, NIL_CPU_ID, OsCpu};
+
+/// What a cross call runs.
+struct Call {
+    worker: MpWorker,
+    context: *mut c_void,
+}
+
+/// # Safety
+/// `call` is a [`Call`] whose worker may be called on this CPU.
+unsafe extern "C" fn run_call(cpu: u32, call: *mut c_void, _unused: *mut c_void) {
+    // SAFETY: condition of the function.
+    let call = unsafe { &*call.cast::<Call>() };
+    // SAFETY: condition of the function.
+    unsafe { (call.worker)(cpu, call.context) };
+}
+
+/// What a notification calls.
+struct Listener {
+    callback: MpEventCallback,
+    context: *mut c_void,
+}
+
+/// # Safety
+/// `listener` is the [`Listener`] of a registration that lives.
+unsafe extern "C" fn on_event(event: u32, cpu: u32, listener: *mut c_void) {
+    let event = match event {
+        1 => MpEvent::Online,
+        2 => MpEvent::Offline,
+        _ => return,
+    };
+    // SAFETY: condition of the function.
+    let listener = unsafe { &*listener.cast::<Listener>() };
+    // SAFETY: whoever registered promised that.
+    unsafe { (listener.callback)(event, cpu, listener.context) };
+}
+
+/// A registration for CPU events.
+pub struct MpRegistration(Box<Listener, Legacy>);
+
+// SAFETY: the listener is only read, by callbacks on any CPU; whoever registered promised that its context allows that.
+unsafe impl Send for MpRegistration {}
+// SAFETY: as above.
+unsafe impl Sync for MpRegistration {}
+
+impl Drop for MpRegistration {
+    fn drop(&mut self) {
+        let listener = self.0.as_ptr().as_ptr().cast();
+        let _status = unsafe { ffi::RTMpNotificationDeregister(on_event, listener) };
+    }
+}
+
+fn set_of(get: unsafe extern "C" fn(*mut ffi::CpuSet) -> *mut ffi::CpuSet) -> CpuSet {
+    let mut set = ffi::CpuSet([0; MAX_CPUS / 64]);
+    unsafe { get(&raw mut set) };
+    CpuSet(set.0)
+}
+
+impl OsCpu for Legacy {
+    type MpRegistration = MpRegistration;
+
+    fn cpu_id(&self) -> u32 {
+        unsafe { ffi::RTMpCpuId() }
+    }
+
+    fn cpu_set_index(&self, cpu_id: u32) -> Option<usize> {
+        let index = usize::try_from(unsafe { ffi::RTMpCpuIdToSetIndex(cpu_id) }).ok()?;
+        (index < MAX_CPUS).then_some(index)
+    }
+
+    fn cpu_id_from_index(&self, index: usize) -> Option<u32> {
+        let id = unsafe { ffi::RTMpCpuIdFromSetIndex(c_int::try_from(index).ok()?) };
+        (id != NIL_CPU_ID).then_some(id)
+    }
+
+    fn cpu_max_id(&self) -> u32 {
+        unsafe { ffi::RTMpGetMaxCpuId() }
+    }
+
+    fn cpu_array_size(&self) -> usize {
+        (unsafe { ffi::RTMpGetArraySize() }) as usize
+    }
+
+    fn cpu_present_count(&self) -> usize {
+        (unsafe { ffi::RTMpGetPresentCount() }) as usize
+    }
+
+    fn cpu_possible_set(&self) -> CpuSet {
+        set_of(ffi::RTMpGetSet)
+    }
+
+    fn cpu_online_set(&self) -> CpuSet {
+        set_of(ffi::RTMpGetOnlineSet)
+    }
+
+    unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
+        let mut call = Call { worker, context };
+        check(unsafe { ffi::RTMpOnAll(run_call, (&raw mut call).cast(), null_mut()) })
+    }
+
+    unsafe fn mp_on_cpu(&self, cpu_id: u32, worker: MpWorker, context: *mut c_void) -> Result<()> {
+        let mut call = Call { worker, context };
+        check(unsafe { ffi::RTMpOnSpecific(cpu_id, run_call, (&raw mut call).cast(), null_mut()) })
+    }
+
+    unsafe fn mp_register(&self, callback: MpEventCallback, context: *mut c_void) -> Result<MpRegistration> {
+        let listener = Box::new(self, Listener { callback, context })?;
+        check(unsafe { ffi::RTMpNotificationRegister(on_event, listener.as_ptr().as_ptr().cast()) })?;
+        Ok(MpRegistration(listener))
+    }
+}
