@@ -218,6 +218,23 @@ impl<T: FromZeros, O: OsHeap + Clone> Array<T, O> {
     }
 }
 
+impl<T, O: OsHeap + Clone> Array<T, O> {
+    /// Allocates `len` items and makes each in its place.
+    ///
+    /// # Errors
+    /// `VERR_NO_MEMORY`, also if the size can't be expressed.
+    pub fn from_fn(os: &O, len: usize, mut item: impl FnMut(usize) -> T) -> Result<Self> {
+        const { assert!(size_of::<T>() != 0 && !mem::needs_drop::<T>()) };
+        let layout = Layout::array::<T>(len).map_err(|_| VERR_NO_MEMORY)?;
+        let items = if len == 0 { NonNull::dangling() } else { alloc_zeroed(os, layout)?.cast::<T>() };
+        for index in 0..len {
+            // SAFETY: the allocation has room for `len` items.
+            unsafe { items.add(index).write(item(index)) };
+        }
+        Ok(Self { items, len, os: os.clone(), _owns: PhantomData })
+    }
+}
+
 impl<T, O: OsHeap> Deref for Array<T, O> {
     type Target = [T];
 

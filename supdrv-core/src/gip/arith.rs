@@ -4,8 +4,9 @@
 //! six stores. The private state of an entry is a [`Clock`] behind a lock word that an update only ever *tries* to take: a tick
 //! that comes while another one works on the same entry counts an error and does nothing.
 
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::protocol;
 use crate::abi::gip::{CPU_HZ_UNKNOWN, GipCpu, GipHeader, INITIAL_TRANSACTION_ID};
 
 /// Shortest update interval that a timer granularity is rounded up to.
@@ -61,13 +62,15 @@ pub struct Tick {
 /// The private state of an entry.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    sample: Option<Sample>,
+    sample: Sample,
     history: [u32; HISTORY],
     head: usize,
     errors: u32,
     interval_tsc: u32,
     cpu_hz: u64,
     prev_interval_ns: u32,
+    /// When this entry began the running measurement of the update frequency; 0 if it didn't.
+    measures_since_ns: u64,
 }
 
 fn bump(counter: &mut u32) {
@@ -75,15 +78,16 @@ fn bump(counter: &mut u32) {
 }
 
 impl Clock {
-    /// Nothing known.
+    /// Nothing known; [`reset`](Self::reset) comes first.
     pub const NEW: Self = Self {
-        sample: None,
+        sample: Sample { now_ns: 0, tsc: 0 },
         history: [0; HISTORY],
         head: 0,
         errors: 0,
         interval_tsc: 0,
         cpu_hz: 0,
         prev_interval_ns: 0,
+        measures_since_ns: 0,
     };
 
     fn newest(&self) -> u32 {
@@ -96,19 +100,28 @@ impl Clock {
         self.history = [interval; HISTORY];
         self.interval_tsc = interval;
         self.cpu_hz = CPU_HZ_UNKNOWN;
-        self.sample = Some(sample);
+        self.sample = sample;
+        // Updates are counted from here again: half a measurement is none.
+        self.measures_since_ns = 0;
         let open = entry.transaction_id.load(Ordering::Relaxed) | 1;
-        self.publish(entry, open, INITIAL_TRANSACTION_ID);
+        self.publish(entry, open, INITIAL_TRANSACTION_ID, || {});
     }
 
-    /// Moves the entry's time to just before the first tick.
-    pub fn seed(&mut self, entry: &GipCpu, interval_ns: u32, now: Sample) {
-        self.sample = Some(Sample {
+    /// Before updates start: moves the entry's time to one interval before the first tick, and its transaction id to where
+    /// measurements begin.
+    pub fn restart(&mut self, entry: &GipCpu, interval_ns: u32, now: Sample) {
+        self.sample = Sample {
             now_ns: now.now_ns.wrapping_sub(interval_ns.into()),
             tsc: now.tsc.wrapping_sub(self.newest().into()),
-        });
+        };
         let id = entry.transaction_id.load(Ordering::Relaxed);
-        self.publish(entry, id | 1, id);
+        self.publish(entry, id | 1, aligned_transaction_id(id), || {});
+    }
+
+    /// What [`restart`](Self::restart) does to the transaction id alone, for an entry whose CPU can't be asked for its TSC.
+    pub fn realign(&mut self, entry: &GipCpu) {
+        let id = entry.transaction_id.load(Ordering::Relaxed);
+        entry.transaction_id.store(aligned_transaction_id(id), Ordering::Release);
     }
 
     /// Counts a tick that came while another one was at work.
@@ -127,11 +140,12 @@ impl Clock {
             bump(&mut self.errors);
             id
         };
-        let measured = if tick.measures && open & 0xffe == 0 { measure(header, now.now_ns) } else { None };
+        let measured =
+            if tick.measures && open & 0xffe == 0 { self.measure(header, now.now_ns) } else { None };
         let update_hz = measured.map_or_else(|| header.update_hz.load(Ordering::Relaxed), |(hz, _)| hz);
         let interval_ns =
             measured.map_or_else(|| header.update_interval_ns.load(Ordering::Relaxed), |(_, ns)| ns);
-        let last = self.sample.replace(now).unwrap_or(now);
+        let last = core::mem::replace(&mut self.sample, now);
         let delta_ns = now.now_ns.wrapping_sub(last.now_ns);
         self.prev_interval_ns = delta_ns as u32;
         // The first interval after a start means nothing.
@@ -139,13 +153,27 @@ impl Clock {
             let delta = self.delta(open, delta_ns, now.tsc.wrapping_sub(last.tsc), interval_ns);
             self.average(delta, update_hz, interval_ns);
         }
-        entry.transaction_id.store(open, Ordering::Relaxed);
-        fence(Ordering::Release);
-        if let Some((hz, ns)) = measured {
-            header.update_hz.store(hz, Ordering::Relaxed);
-            header.update_interval_ns.store(ns, Ordering::Relaxed);
+        self.publish(entry, open, open.wrapping_add(1), || {
+            if let Some((hz, ns)) = measured {
+                header.update_hz.store(hz, Ordering::Relaxed);
+                header.update_interval_ns.store(ns, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Ends one measurement of the update frequency and begins the next; returns frequency and interval if they are plausible.
+    ///
+    /// A measurement counts only if this entry began it, and nobody has called it off since by clearing its beginning in the page:
+    /// updates of different entries don't make one measurement.
+    fn measure(&mut self, header: &GipHeader, now_ns: u64) -> Option<(u32, u32)> {
+        let base = header.last_update_hz_nano_ts.swap(now_ns, Ordering::Relaxed);
+        let begun = core::mem::replace(&mut self.measures_since_ns, now_ns);
+        let delta = now_ns.wrapping_sub(base);
+        let hz = (RECALC_UPDATES * NS_PER_S).checked_div(delta)?;
+        if base == 0 || base != begun || !PLAUSIBLE_HZ.contains(&hz) {
+            return None;
         }
-        self.publish(entry, open, open.wrapping_add(1));
+        Some((hz as u32, (delta / RECALC_UPDATES) as u32))
     }
 
     /// The TSC ticks of this interval, if they make sense; enters them in the history.
@@ -187,16 +215,15 @@ impl Clock {
         self.cpu_hz = (average * NS_PER_S).checked_div(interval_ns.into()).unwrap_or(CPU_HZ_UNKNOWN);
     }
 
-    /// Writes the entry inside a transaction that ends with `close`.
-    fn publish(&self, entry: &GipCpu, open: u32, close: u32) {
-        let sample = self.sample.unwrap_or(Sample { now_ns: 0, tsc: 0 });
-        entry.transaction_id.store(open, Ordering::Relaxed);
-        fence(Ordering::Release);
-        entry.interval_tsc.store(self.interval_tsc, Ordering::Relaxed);
-        entry.nano_ts.store(sample.now_ns, Ordering::Relaxed);
-        entry.tsc.store(sample.tsc, Ordering::Relaxed);
-        entry.cpu_hz.store(self.cpu_hz, Ordering::Relaxed);
-        entry.transaction_id.store(close, Ordering::Release);
+    /// Writes the entry inside a transaction that ends with `close`; `more` belongs to it.
+    fn publish(&self, entry: &GipCpu, open: u32, close: u32, more: impl FnOnce()) {
+        protocol::write(entry, open, close, || {
+            more();
+            entry.interval_tsc.store(self.interval_tsc, Ordering::Relaxed);
+            entry.nano_ts.store(self.sample.now_ns, Ordering::Relaxed);
+            entry.tsc.store(self.sample.tsc, Ordering::Relaxed);
+            entry.cpu_hz.store(self.cpu_hz, Ordering::Relaxed);
+        });
         // No reader's time depends on the rest.
         entry.errors.store(self.errors, Ordering::Relaxed);
         entry.history_head.store(self.head as u32, Ordering::Relaxed);
@@ -216,19 +243,9 @@ fn missed_ticks(delta_ns: u64, interval_ns: u64, delta_tsc: u64, newest: u64) ->
     }
 }
 
-/// Ends one measurement of the update frequency and begins the next; returns frequency and interval if they are plausible.
-fn measure(header: &GipHeader, now_ns: u64) -> Option<(u32, u32)> {
-    let base = header.last_update_hz_nano_ts.swap(now_ns, Ordering::Relaxed);
-    let delta = now_ns.wrapping_sub(base);
-    let hz = (RECALC_UPDATES * NS_PER_S).checked_div(delta)?;
-    if base == 0 || !PLAUSIBLE_HZ.contains(&hz) {
-        return None;
-    }
-    Some((hz as u32, (delta / RECALC_UPDATES) as u32))
-}
-
-/// The transaction id that an entry continues with after a pause: the next multiple of 4096, where measurements begin.
+/// The transaction id that an entry continues with after a pause: the next multiple of 4096, where measurements begin. One that
+/// was never updated keeps its own, because its first updates are known by it.
 #[must_use]
 pub const fn aligned_transaction_id(id: u32) -> u32 {
-    id.wrapping_add(0x1000) & !0xfff
+    if id == INITIAL_TRANSACTION_ID { id } else { id.wrapping_add(0x1000) & !0xfff }
 }

@@ -17,27 +17,27 @@
 pub mod arith;
 mod cpus;
 pub mod mode;
+pub mod protocol;
 pub mod reader;
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
-use self::arith::{Clock, Sample, Tick, aligned_transaction_id, interval_ns, update_hz};
-use crate::abi::gip::{
-    GIP_MAGIC, GIP_VERSION, GipCpu, GipHeader, INITIAL_TRANSACTION_ID, MODE_ASYNC, MODE_SYNC,
-};
+use self::arith::{Clock, Sample, Tick, interval_ns, update_hz};
+use crate::abi::gip::{GIP_MAGIC, GIP_VERSION, GipCpu, GipHeader, MODE_ASYNC, MODE_SYNC};
 use crate::abi::published::DevExtView;
 use crate::abi::status::{
     Result, VERR_GENERAL_FAILURE, VERR_INTERNAL_ERROR, VERR_NOT_SUPPORTED, VERR_TIMER_ACTIVE,
     VERR_TOO_MANY_CPUS,
 };
-use crate::heap::Box;
+use crate::heap::{Array, Box};
 use crate::os::{
     AllocKind, LockClass, MAX_CPUS, MemProt, NIL_CPU_ID, PAGE_SIZE, SupdrvOs, TimerSpec, TimerTarget,
 };
 use crate::session::Session;
 use crate::sync::{IrqSpinLock, IrqsOff, Mutex};
+use crate::tree::{Node, Tree};
 
 /// What a session has of the page; protected by the GIP mutex, hence in it.
 struct User<O: SupdrvOs> {
@@ -66,7 +66,7 @@ pub struct Mapped {
 struct Page<O: SupdrvOs> {
     object: Option<O::MemObj>,
     timer: Option<O::Timer>,
-    users: crate::tree::Tree<usize, User<O>, O>,
+    users: Tree<usize, User<O>, O>,
     granted_ns: Option<u32>,
     registration: Option<O::MpRegistration>,
 }
@@ -76,8 +76,8 @@ pub(crate) struct Shared<O: SupdrvOs> {
     os: O,
     view: AtomicPtr<DevExtView>,
     header: AtomicPtr<GipHeader>,
-    /// Initial and private state of every entry.
-    clocks: [spin::Mutex<Clock>; MAX_CPUS],
+    /// Private state of every entry. Locked with interrupts off, and only ever tried by ticks.
+    clocks: Array<spin::Mutex<Clock>, O>,
     master: AtomicU32,
     running: AtomicBool,
     assignment: IrqSpinLock<(), O>,
@@ -171,24 +171,24 @@ pub const fn page_bytes(cpus: usize) -> usize {
     (size_of::<GipHeader>() + cpus * size_of::<GipCpu>()).next_multiple_of(PAGE_SIZE)
 }
 
+/// Entries of the page of a system.
+fn entry_count(os: &impl SupdrvOs) -> usize {
+    os.cpu_array_size().clamp(1, MAX_CPUS)
+}
+
 impl<O: SupdrvOs> Gip<O> {
     pub(crate) fn new(os: &O) -> Result<Self> {
         let shared = Shared {
             os: os.clone(),
             view: AtomicPtr::default(),
             header: AtomicPtr::default(),
-            clocks: [const { spin::Mutex::new(Clock::NEW) }; MAX_CPUS],
+            clocks: Array::from_fn(os, entry_count(os), |_| spin::Mutex::new(Clock::NEW))?,
             master: AtomicU32::new(NIL_CPU_ID),
             running: AtomicBool::new(false),
             assignment: IrqSpinLock::new(os, LockClass::GipEntries, ())?,
         };
-        let page = Page {
-            object: None,
-            timer: None,
-            users: crate::tree::Tree::new(),
-            granted_ns: None,
-            registration: None,
-        };
+        let page =
+            Page { object: None, timer: None, users: Tree::new(), granted_ns: None, registration: None };
         Ok(Self { shared: Box::new(os, shared)?, page: Mutex::new(os, LockClass::Gip, page)? })
     }
 
@@ -199,18 +199,21 @@ impl<O: SupdrvOs> Gip<O> {
     pub(crate) fn create(&self, view: &DevExtView) -> Result<()> {
         let os = &self.shared.os;
         let wanted = mode::determine(os, view);
-        let possible = os.cpu_array_size();
-        if possible > MAX_CPUS && wanted == MODE_ASYNC {
+        // With the TSCs in step, the CPUs beyond the table read its first entry like all others.
+        if os.cpu_array_size() > MAX_CPUS && wanted == MODE_ASYNC {
             return Err(VERR_TOO_MANY_CPUS);
         }
-        let cpus = possible.clamp(1, MAX_CPUS);
+        let cpus = entry_count(os);
         let interval = interval_ns(os.timer_granularity_ns());
         self.shared.view.store(core::ptr::from_ref(view).cast_mut(), Ordering::Relaxed);
         let mut page = self.page.lock();
         let result = self.build(&mut page, cpus, interval, wanted).and_then(|()| self.go(&mut page));
         match result {
             Ok(()) => self.publish(&page, view),
-            Err(_) => self.tear_down(&mut page),
+            Err(_) => {
+                self.silence(&mut page);
+                self.free(&mut page);
+            }
         }
         result
     }
@@ -229,7 +232,7 @@ impl<O: SupdrvOs> Gip<O> {
         self.shared.header.store(header, Ordering::Release);
         let Some((_, entries)) = self.shared.page() else { return Err(VERR_INTERNAL_ERROR) };
         let now = self.shared.sample();
-        for (entry, clock) in entries.iter().zip(&self.shared.clocks) {
+        for (entry, clock) in entries.iter().zip(self.shared.clocks.iter()) {
             cpus::clear_entry(entry);
             clock.lock().reset(entry, update_hz(interval), now);
         }
@@ -304,6 +307,7 @@ impl<O: SupdrvOs> Gip<O> {
     /// Takes the page away. Class T; no session exists.
     pub(crate) fn destroy(&self, view: &DevExtView) {
         let mut page = self.page.lock();
+        self.silence(&mut page);
         for field in [&view.gip, &view.gip_timer] {
             field.store(0, Ordering::Relaxed);
         }
@@ -312,70 +316,98 @@ impl<O: SupdrvOs> Gip<O> {
         }
         view.gip_master.store(NIL_CPU_ID, Ordering::Relaxed);
         view.gip_users.store(0, Ordering::Relaxed);
-        self.tear_down(&mut page);
+        self.free(&mut page);
     }
 
-    /// Undoes what [`build`](Self::build) and [`go`](Self::go) did, as far as they came.
-    fn tear_down(&self, page: &mut Page<O>) {
-        let os = &self.shared.os;
+    /// Ends everything that writes the page, and tells its readers that it is dead.
+    fn silence(&self, page: &mut Page<O>) {
         drop(page.registration.take());
         drop(page.timer.take());
-        if let Some((header, entries)) = self.shared.page() {
-            header.magic.store(0, Ordering::Relaxed);
-            for entry in entries {
-                entry.nano_ts.store(0, Ordering::Relaxed);
-                entry.tsc.store(0, Ordering::Relaxed);
-                entry.history_head.store(0, Ordering::Relaxed);
-            }
+        let Some((header, entries)) = self.shared.page() else { return };
+        header.magic.store(0, Ordering::Relaxed);
+        for entry in entries {
+            entry.nano_ts.store(0, Ordering::Relaxed);
+            entry.tsc.store(0, Ordering::Relaxed);
+            entry.history_head.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Frees the page after [`silence`](Self::silence).
+    fn free(&self, page: &mut Page<O>) {
+        let os = &self.shared.os;
         self.shared.header.store(core::ptr::null_mut(), Ordering::Release);
-        if let Some(granted) = page.granted_ns.take() {
-            os.timer_release_granularity(granted);
-        }
         if let Some(Err((object, _))) = page.object.take().map(|object| os.mem_free(object)) {
             core::mem::forget(object);
         }
+        self.shared.running.store(false, Ordering::Relaxed);
+        self.release_granularity(page.granted_ns.take());
     }
 
-    /// Gives a session the page; more than once is the same as once. Class T, may block.
+    /// Gives a session the page, and its process a read-only mapping of it; more than once is the same as once. Class T, may
+    /// block. Kernel sessions get no mapping.
     ///
     /// # Errors
-    /// `VERR_GENERAL_FAILURE` (there is no page), `VERR_NO_MEMORY`, what mapping or starting the timer fails with. Nothing has
-    /// changed then.
+    /// `VERR_GENERAL_FAILURE` (there is no page), `VERR_NO_MEMORY`, `VERR_ACCESS_DENIED` (another process than the session's),
+    /// what mapping or starting the timer fails with. Nothing has changed then.
     #[doc(alias = "SUPR0GipMap")]
     pub fn map(&self, session: &Session<O>) -> Result<Mapped> {
+        let process = if session.owner().kind.is_user() { Some(session.process()?) } else { None };
+        self.join(session, process)
+    }
+
+    /// Gives a session the page without a mapping in its process: updates run for it. Class T, may block.
+    ///
+    /// # Errors
+    /// As for [`map`](Self::map).
+    pub fn hold(&self, session: &Session<O>) -> Result<Mapped> {
+        self.join(session, None)
+    }
+
+    fn join(&self, session: &Session<O>, process: Option<usize>) -> Result<Mapped> {
         let os = &self.shared.os;
-        let mut node = crate::tree::Node::new(os, session.key(), User { map: None })?;
+        let key = session.key();
+        let mut node = Node::new(os, key, User { map: None })?;
         let mut page = self.page.lock();
+        let page = &mut *page;
         let object = page.object.as_ref().ok_or(VERR_GENERAL_FAILURE)?;
-        let (kernel, phys) = (os.mem_address(object), self.phys(&page));
-        if let Some(user) = page.users.get(&session.key()) {
-            let user = user.map.as_ref().map_or(0, |map| os.mem_address_user(map));
-            return Ok(Mapped { user, kernel, phys });
+        let (kernel, phys) = (os.mem_address(object), self.phys(page));
+        let known = page.users.get_mut(&key);
+        let is_new = known.is_none();
+        let user = known.unwrap_or_else(|| node.value_mut());
+        if let (Some(process), None) = (process, &user.map) {
+            user.map = Some(os.mem_map_user(object, MemProt::READ, process)?);
         }
-        let mut mapped = Mapped { user: 0, kernel, phys };
-        if session.owner().kind.is_user() {
-            let map = os.mem_map_user(object, MemProt::READ, session.process()?)?;
-            mapped.user = os.mem_address_user(&map);
-            node.value_mut().map = Some(map);
+        let mapped =
+            Mapped { user: user.map.as_ref().map_or(0, |map| os.mem_address_user(map)), kernel, phys };
+        if !is_new {
+            return Ok(mapped);
         }
         if page.users.is_empty()
-            && let Err(status) = self.start(&mut page)
+            && let Err(status) = self.start(page)
         {
-            self.unmap_user(node.value_mut());
+            self.give_up_mapping(node.value_mut());
             return Err(status);
         }
         let new = page.users.insert(node).is_ok();
         debug_assert!(new);
         session.gip.is_user.store(true, Ordering::Relaxed);
-        self.count_users(&page);
+        self.count_users(page);
         Ok(mapped)
     }
 
-    fn unmap_user(&self, user: &mut User<O>) {
-        if let Some(Err((map, _))) = user.map.take().map(|map| self.shared.os.mem_free(map)) {
-            // The process keeps a read-only view of a page that outlives it; only the mapping is lost.
-            core::mem::forget(map);
+    fn unmap_user(&self, user: &mut User<O>) -> Result<()> {
+        let Some(map) = user.map.take() else { return Ok(()) };
+        self.shared.os.mem_free(map).map_err(|(map, status)| {
+            user.map = Some(map);
+            status
+        })
+    }
+
+    /// Removes a mapping, or forgets it if the system can't.
+    fn give_up_mapping(&self, user: &mut User<O>) {
+        if self.unmap_user(user).is_err() {
+            // The process keeps a read-only view of pages that outlive the view (a duty of the system); only the mapping is lost.
+            core::mem::forget(user.map.take());
             crate::log::log(&self.shared.os, &[b"supdrv: a mapping of the GIP could not be removed"]);
         }
     }
@@ -389,27 +421,40 @@ impl<O: SupdrvOs> Gip<O> {
     /// Takes the page from a session; fine if it has none. Class T, may block.
     ///
     /// # Errors
-    /// None at present.
+    /// What removing the mapping fails with; the session keeps the page then.
     #[doc(alias = "SUPR0GipUnmap")]
     pub fn unmap(&self, session: &Session<O>) -> Result<()> {
         let mut page = self.page.lock();
-        let Some(mut node) = page.users.remove(&session.key()) else { return Ok(()) };
-        session.gip.is_user.store(false, Ordering::Relaxed);
-        self.unmap_user(node.value_mut());
-        self.count_users(&page);
-        if page.users.is_empty() {
-            self.stop(&mut page);
-        }
+        let Some(user) = page.users.get_mut(&session.key()) else { return Ok(()) };
+        self.unmap_user(user)?;
+        let node = self.leave(&mut page, session);
         drop(page);
         drop(node);
         Ok(())
     }
 
     pub(crate) fn session_closing(&self, session: &Session<O>) {
-        if session.gip.is_user.load(Ordering::Relaxed) {
-            let unmapped = self.unmap(session);
-            debug_assert!(unmapped.is_ok());
+        if !session.gip.is_user.load(Ordering::Relaxed) {
+            return;
         }
+        let mut page = self.page.lock();
+        if let Some(user) = page.users.get_mut(&session.key()) {
+            self.give_up_mapping(user);
+        }
+        let node = self.leave(&mut page, session);
+        drop(page);
+        drop(node);
+    }
+
+    /// Strikes a session off the users.
+    fn leave(&self, page: &mut Page<O>, session: &Session<O>) -> Option<Node<usize, User<O>, O>> {
+        let node = page.users.remove(&session.key());
+        session.gip.is_user.store(false, Ordering::Relaxed);
+        self.count_users(page);
+        if node.is_some() && page.users.is_empty() {
+            self.stop(page);
+        }
+        node
     }
 
     /// The first user is here.
@@ -420,14 +465,15 @@ impl<O: SupdrvOs> Gip<O> {
         if let Some(view) = self.shared.published() {
             view.timer_granularity_grant.store(page.granted_ns.unwrap_or(0), Ordering::Relaxed);
         }
-        self.reseed();
-        self.shared.running.store(true, Ordering::Relaxed);
+        // From here on a CPU that comes on-line leaves a synchronous page's clock alone: see `assign`.
+        self.shared.running.store(true, Ordering::SeqCst);
+        self.restart();
         let timer = page.timer.as_ref().ok_or(VERR_GENERAL_FAILURE)?;
         match os.timer_start(timer, 0) {
             // A shell that stopped the timer for a host suspend may have started it again already.
             Ok(()) | Err(VERR_TIMER_ACTIVE) => Ok(()),
             Err(status) => {
-                self.shared.running.store(false, Ordering::Relaxed);
+                self.shared.running.store(false, Ordering::SeqCst);
                 self.release_granularity(page.granted_ns.take());
                 Err(status)
             }
@@ -435,27 +481,19 @@ impl<O: SupdrvOs> Gip<O> {
     }
 
     /// Brings the frozen page up to date, so that readers see no jump at the first tick.
-    fn reseed(&self) {
+    fn restart(&self) {
         let shared = &*self.shared;
         let Some((header, entries)) = shared.page() else { return };
-        let started_before = entries
-            .first()
-            .is_some_and(|e| e.transaction_id.load(Ordering::Relaxed) != INITIAL_TRANSACTION_ID);
-        if started_before {
-            for entry in entries {
-                let id = entry.transaction_id.load(Ordering::Relaxed);
-                entry.transaction_id.store(aligned_transaction_id(id), Ordering::Release);
-            }
-            header.last_update_hz_nano_ts.store(0, Ordering::Relaxed);
-        }
-        let seed = cpus::Seed { shared, now_ns: shared.os.system_nano_ts() };
+        header.last_update_hz_nano_ts.store(0, Ordering::Relaxed);
+        let restart = cpus::Restart::new(shared);
         if header.mode.load(Ordering::Relaxed) == MODE_SYNC {
-            seed.seed_entry(0);
-            return;
+            restart.entry(0);
+        } else {
+            let context = (&raw const restart).cast_mut().cast();
+            // SAFETY: `restart` lives until the call returns. Entries that it doesn't reach keep their time until their first tick.
+            let _ = unsafe { shared.os.mp_on_all(cpus::restart_own::<O>, context) };
         }
-        let context = (&raw const seed).cast_mut().cast();
-        // SAFETY: `seed` lives until the call returns. A CPU that can't be reached keeps its old pair until its first tick.
-        let _ = unsafe { shared.os.mp_on_all(cpus::seed_own::<O>, context) };
+        restart.realign_others(entries);
     }
 
     /// The last user is gone.
@@ -464,7 +502,7 @@ impl<O: SupdrvOs> Gip<O> {
             // A shell may have stopped it already.
             let _ = self.shared.os.timer_stop(timer);
         }
-        self.shared.running.store(false, Ordering::Relaxed);
+        self.shared.running.store(false, Ordering::SeqCst);
         self.release_granularity(page.granted_ns.take());
     }
 

@@ -1,7 +1,8 @@
 //! Reading the time from the page, as clients do it: without a system call, from any CPU.
 
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::protocol;
 use crate::abi::gip::{GIP_MAGIC, GipCpu, GipHeader, MODE_ASYNC, MODE_SYNC};
 
 /// A gap above which the last time read is taken for garbage: a day, about.
@@ -59,19 +60,19 @@ impl Snapshot {
 /// Looks at an entry and calls `tsc` inside the window in which it was stable.
 pub fn snapshot(header: &GipHeader, entry: &GipCpu, tsc: impl Fn() -> u64) -> (Snapshot, u64) {
     loop {
-        let id = entry.transaction_id.load(Ordering::Acquire);
-        let snapshot = Snapshot {
-            interval_tsc: entry.interval_tsc.load(Ordering::Relaxed),
-            nano_ts: entry.nano_ts.load(Ordering::Relaxed),
-            tsc: entry.tsc.load(Ordering::Relaxed),
-            interval_ns: header.update_interval_ns.load(Ordering::Relaxed),
-        };
-        let now = tsc();
-        fence(Ordering::Acquire);
-        if id & 1 == 0 && entry.transaction_id.load(Ordering::Relaxed) == id {
-            return (snapshot, now);
+        let seen = protocol::read(entry, || {
+            let snapshot = Snapshot {
+                interval_tsc: entry.interval_tsc.load(Ordering::Relaxed),
+                nano_ts: entry.nano_ts.load(Ordering::Relaxed),
+                tsc: entry.tsc.load(Ordering::Relaxed),
+                interval_ns: header.update_interval_ns.load(Ordering::Relaxed),
+            };
+            (snapshot, tsc())
+        });
+        match seen {
+            Some(seen) => return seen,
+            None => core::hint::spin_loop(),
         }
-        core::hint::spin_loop();
     }
 }
 
@@ -148,7 +149,7 @@ impl Reader {
             }
         }
         for _ in 0..MAX_RACES {
-            match self.previous.compare_exchange_weak(previous, time, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.previous.compare_exchange(previous, time, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return time,
                 Err(now) => {
                     count(&self.races);
