@@ -2,6 +2,7 @@
 
 mod demo;
 mod kernel;
+mod legacy;
 mod linux;
 mod qemu;
 mod report;
@@ -20,6 +21,8 @@ usage: cargo xtask COMMAND
   build ARTEFACT       builds one artefact and prints its path as the last line:
                          linux   vboxdrv.ko for the newest installed 6.1 kernel headers
                          supctl  the client, statically linked
+                         legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd,
+                                 solaris, os2, or x86_64 or i686 for programs in user mode; --all for all of them
   bench --kernel       instructions that requests cost in the kernel, counted in QEMU
 
 Missing Debian packages are installed with apt-get, after saying so. Everything is built and cached under target/.";
@@ -34,10 +37,22 @@ fn build(artefact: &str) -> Result<()> {
     Ok(())
 }
 
+/// The library for one target, or for all of them.
+fn build_legacy(arguments: &[&str]) -> Result<()> {
+    let path = match arguments {
+        ["--target", name] => legacy::build(legacy::find(name)?)?,
+        ["--all"] => legacy::build_all()?,
+        _ => return Err("usage: cargo xtask build legacy --target TARGET | --all".into()),
+    };
+    println!("{}", path.display());
+    Ok(())
+}
+
 fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["demo"] => demo::run(),
         ["test", filters @ ..] => test::run(filters),
+        ["build", "legacy", rest @ ..] => build_legacy(rest),
         ["build", artefact] => build(artefact),
         ["bench", "--kernel"] => demo::costs(),
         [] | ["help" | "--help" | "-h"] => {

@@ -1,0 +1,188 @@
+//! `libsupdrv_core.a`: the core for C drivers of the era, for every system whose shell might link it.
+//!
+//! The library asks its users for the C runtime of the era and nothing else; that is checked here, with the list that C drivers'
+//! owners have (`supdrv-core/tests/data/legacy-imports.json`).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::report::Result;
+use crate::tools::{cargo_with_sources, command, long_step, need, root, run, say, target};
+
+/// What a library is built for.
+pub struct Target {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What the compiler calls it: a built-in target, or a file in `targets/`.
+    triple: &'static str,
+    /// Features of the crate.
+    features: &'static str,
+    /// How code in that kernel must look.
+    rustflags: &'static str,
+    /// Whether C names begin with an underscore.
+    underscore: bool,
+    /// What else is there: the C library of test programs.
+    surroundings: &'static [&'static str],
+}
+
+const KERNEL_CODE: &str = "-C code-model=kernel -C relocation-model=static -C relro-level=off \
+    -C force-unwind-tables=no -C jump-tables=no";
+const USER_CODE: &str = "-C relocation-model=pic -C force-unwind-tables=yes";
+
+/// All targets. The last two are for programs that test the library in user mode.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "linux",
+        triple: "x86_64-unknown-none",
+        features: "kernel",
+        rustflags: KERNEL_CODE,
+        underscore: false,
+        surroundings: &[],
+    },
+    Target {
+        name: "windows",
+        triple: "x86_64-winkernel",
+        features: "windows,image-words",
+        rustflags: "",
+        underscore: false,
+        surroundings: &[],
+    },
+    Target {
+        name: "darwin",
+        triple: "x86_64-darwin-kernel",
+        features: "darwin",
+        rustflags: "",
+        underscore: true,
+        surroundings: &[],
+    },
+    Target {
+        name: "freebsd",
+        triple: "x86_64-freebsd-kernel",
+        features: "bsd",
+        rustflags: "",
+        underscore: false,
+        surroundings: &[],
+    },
+    Target {
+        name: "solaris",
+        triple: "x86_64-solaris-kernel",
+        features: "solaris,image-words",
+        rustflags: "",
+        underscore: false,
+        surroundings: &[],
+    },
+    Target {
+        name: "os2",
+        triple: "i586-os2-kernel",
+        features: "os2",
+        rustflags: "",
+        underscore: false,
+        surroundings: &[],
+    },
+    Target {
+        name: "x86_64",
+        triple: "x86_64-unknown-linux-gnu",
+        features: "kernel",
+        rustflags: USER_CODE,
+        underscore: false,
+        surroundings: &["bcmp"],
+    },
+    Target {
+        name: "i686",
+        triple: "i686-unknown-linux-gnu",
+        features: "kernel",
+        rustflags: USER_CODE,
+        underscore: false,
+        surroundings: &["bcmp", "_GLOBAL_OFFSET_TABLE_"],
+    },
+];
+
+/// The target with a name, the system's or the compiler's.
+pub fn find(name: &str) -> Result<&'static Target> {
+    let found = TARGETS.iter().find(|target| target.name == name || target.triple == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+        format!("no target is called {name:?}; there are {}", names.join(", ")).into()
+    })
+}
+
+/// Builds the library and checks what it imports.
+pub fn build(what: &Target) -> Result<PathBuf> {
+    let file = root().join("targets").join(what.triple).with_extension("json");
+    let mut cargo = cargo_with_sources()?;
+    cargo.args(["rustc", "--quiet", "-p", "supdrv-legacy", "--profile", "kern", "--features", what.features]);
+    cargo.args([
+        "--crate-type",
+        "staticlib",
+        "-Z",
+        "build-std=core,alloc,compiler_builtins",
+        "-Z",
+        "json-target-spec",
+    ]);
+    match file.exists() {
+        true => cargo.arg("--target").arg(&file),
+        false => cargo.args(["--target", what.triple]),
+    };
+    cargo.env("RUSTFLAGS", what.rustflags).env("MACOSX_DEPLOYMENT_TARGET", "10.12");
+    let folder = target("legacy")?;
+    long_step(
+        &format!("building libsupdrv_core.a for {}", what.name),
+        cargo.arg("--target-dir").arg(&folder),
+    )?;
+    let output = folder.join(what.triple).join("kern");
+    // The names that the compiler gives to static libraries differ.
+    let built = ["libsupdrv_legacy.a", "supdrv_legacy.lib", "supdrv_legacy.a"].map(|name| output.join(name));
+    let built = built.iter().find(|path| path.exists()).ok_or("the compiler made no library")?;
+    let library = target(&format!("legacy/{}", what.name))?.join("libsupdrv_core.a");
+    std::fs::copy(built, &library)?;
+    check_imports(what, &library)?;
+    Ok(library)
+}
+
+/// Builds all of them; returns the folder they are in.
+pub fn build_all() -> Result<PathBuf> {
+    for what in TARGETS {
+        build(what)?;
+    }
+    target("legacy")
+}
+
+fn names(library: &Path, filter: &str) -> Result<BTreeSet<String>> {
+    need(&["llvm-19"])?;
+    let mut nm = command("llvm-nm-19", &["--extern-only", "--format=posix", "--quiet", filter]);
+    let listing = run(nm.arg(library))?;
+    Ok(listing.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name.to_owned()).collect())
+}
+
+/// Undefined symbols of the library that a C driver's runtime doesn't have, and references to the panic machinery.
+fn check_imports(what: &Target, library: &Path) -> Result<()> {
+    let (undefined, defined) = (names(library, "--undefined-only")?, names(library, "--defined-only")?);
+    let text = std::fs::read_to_string(root().join("supdrv-core/tests/data/legacy-imports.json"))?;
+    let allowed: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("\"name\": \"")?.strip_suffix("\","))
+        .collect();
+    if allowed.len() < 200 {
+        return Err("the list of permitted imports can't be read".into());
+    }
+    let c_name = |symbol: &str| match what.underscore {
+        true => symbol.strip_prefix('_').unwrap_or(symbol).to_owned(),
+        false => symbol.to_owned(),
+    };
+    let imports: BTreeSet<String> =
+        undefined.iter().filter(|symbol| !defined.contains(*symbol)).map(|symbol| c_name(symbol)).collect();
+    let known = |symbol: &str| allowed.contains(symbol) || what.surroundings.contains(&symbol);
+    let missing: Vec<&str> = imports.iter().map(String::as_str).filter(|symbol| !known(symbol)).collect();
+    if !missing.is_empty() {
+        return Err(
+            format!("{}: imports that no C driver has: {}", library.display(), missing.join(", ")).into()
+        );
+    }
+    say(&format!(
+        "{}: imports {} symbols, all of them on the list of {}",
+        what.name,
+        imports.len(),
+        allowed.len()
+    ));
+    Ok(())
+}
