@@ -1,6 +1,8 @@
 //! Build, demo and test automation: `cargo xtask help`.
 
+mod cross;
 mod demo;
+mod freebsd;
 mod kernel;
 mod legacy;
 mod linux;
@@ -21,6 +23,7 @@ usage: cargo xtask COMMAND
   build ARTEFACT       builds one artefact and prints its path as the last line:
                          linux   vboxdrv.ko for the newest installed 6.1 kernel headers
                          supctl  the client, statically linked
+                         freebsd vboxdrv.ko for FreeBSD 14 and 15; the newer one's path
                          legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd,
                                  solaris, os2, or x86_64 or i686 for programs in user mode; --all for all of them
   bench --kernel       instructions that requests cost in the kernel, counted in QEMU
@@ -31,6 +34,7 @@ fn build(artefact: &str) -> Result<()> {
     let path = match artefact {
         "linux" => linux::build(&kernel::Kernel::newest()?)?,
         "supctl" => linux::build_supctl()?,
+        "freebsd" => freebsd::build()?,
         other => return Err(format!("no artefact is called {other:?}; see `cargo xtask help`").into()),
     };
     println!("{}", path.display());

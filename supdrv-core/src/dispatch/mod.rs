@@ -17,6 +17,7 @@ mod handlers;
 pub mod idc;
 mod packet;
 mod table;
+pub mod user;
 
 use crate::abi::Status;
 use crate::abi::ioctl::{DEVEXT_COOKIE, FLAGS_MAGIC, FLAGS_MAGIC_MASK, SESSION_COOKIE};

@@ -308,14 +308,6 @@ impl<'h, E: Codes> Client<'h, E> {
         Reply::new(call, words)
     }
 
-    /// Sends a packet whose buffer may have no room for a header; what the call returned.
-    ///
-    /// # Errors
-    /// What the driver says.
-    pub fn send_raw(&self, request: &Request) -> Result<()> {
-        self.send(request).call
-    }
-
     fn status(&self, request: &Request) -> Result<()> {
         self.send(request).status().map(|_| ())
     }

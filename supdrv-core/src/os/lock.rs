@@ -61,22 +61,31 @@ impl LockClass {
         }
     }
 
-    /// A name for lock debuggers; the seed's where it has one.
+    /// A name for lock debuggers, as C code wants it; the seed's where it has one.
+    #[must_use]
+    pub const fn c_name(self) -> &'static core::ffi::CStr {
+        match self {
+            Self::Loader => c"SUPDrvLdr",
+            Self::Component => c"SUPDrvComponent",
+            Self::Tracer => c"SUPDrvTracer",
+            Self::Gip => c"SUPDrvGipMtx",
+            Self::HandleTable => c"SUPDrvHandles",
+            Self::Sessions => c"SUPDrvSessions",
+            Self::Device => c"SUPDrvDevExt",
+            Self::GipEntries => c"SUPDrvGip",
+            Self::Session => c"SUPDrvSession",
+            Self::ModuleMutex => c"SUPDrvModMtx",
+            Self::ModuleSpin => c"SUPDrvModSpin",
+            Self::ModuleIrqSpin => c"SUPDrvModIrq",
+        }
+    }
+
+    /// The name.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Loader => "SUPDrvLdr",
-            Self::Component => "SUPDrvComponent",
-            Self::Tracer => "SUPDrvTracer",
-            Self::Gip => "SUPDrvGipMtx",
-            Self::HandleTable => "SUPDrvHandles",
-            Self::Sessions => "SUPDrvSessions",
-            Self::Device => "SUPDrvDevExt",
-            Self::GipEntries => "SUPDrvGip",
-            Self::Session => "SUPDrvSession",
-            Self::ModuleMutex => "SUPDrvModMtx",
-            Self::ModuleSpin => "SUPDrvModSpin",
-            Self::ModuleIrqSpin => "SUPDrvModIrq",
+        match self.c_name().to_str() {
+            Ok(name) => name,
+            Err(_) => "",
         }
     }
 

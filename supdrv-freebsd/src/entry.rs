@@ -1,0 +1,383 @@
+//! The module's life and its device nodes.
+//!
+//! The nodes are the last that appears and the first that goes. An open file is a user of the module, from open to the destructor of its
+//! private data; the count of users and the wish to unload are one atomic number, so that no open slips in between the check of an
+//! unload and the removal of the nodes.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
+
+use core::ffi::{CStr, c_int, c_void};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use supdrv_core::abi::Status;
+use supdrv_core::abi::idc::IdcHeader;
+use supdrv_core::abi::ioctl::Encoding;
+use supdrv_core::abi::published::{DevExtView, SessionView};
+use supdrv_core::abi::requests::HEADER_BYTES;
+use supdrv_core::abi::status::{VERR_INVALID_PARAMETER, VERR_RESOURCE_BUSY};
+use supdrv_core::dispatch;
+use supdrv_core::dispatch::user::{self, Claim, Failure};
+use supdrv_core::driver::Driver;
+use supdrv_core::heap::Box;
+use supdrv_core::idc;
+use supdrv_core::os::{OsLog, SessionKind};
+use supdrv_core::session::{Session, SessionRef};
+use zerocopy::FromZeros;
+
+use crate::glue::{self, Caller};
+use crate::kernel::{self, IoctlCode, Opaque};
+use crate::module;
+use crate::os::FreeBsd;
+
+/// Lowest priority number that the kernel's event handlers have: any.
+const EVENTHANDLER_PRI_ANY: c_int = 10000;
+const FREAD_FWRITE: c_int = 3;
+const IOC_DIRECTION: u32 = 0xe000_0000;
+const IOC_VOID: u32 = 0x2000_0000;
+const IOC_INOUT: u32 = 0xc000_0000;
+
+/// A device node: its place in [`NODES`] is its unit.
+struct Node {
+    name: &'static CStr,
+    kind: SessionKind,
+}
+
+const NODES: [Node; 2] = [
+    Node { name: c"vboxdrv", kind: SessionKind::User },
+    Node { name: c"vboxdrvu", kind: SessionKind::UserRestricted },
+];
+
+/// What exists while the module is loaded.
+struct Module {
+    driver: AtomicPtr<Driver<FreeBsd>>,
+    nodes: [AtomicPtr<Opaque>; NODES.len()],
+    resume_handler: AtomicPtr<Opaque>,
+    /// Open files, and [`UNLOADING`].
+    users: AtomicU32,
+}
+
+/// Nobody becomes a user any more.
+const UNLOADING: u32 = 1 << 31;
+
+static MODULE: Module = Module {
+    driver: AtomicPtr::new(null_mut()),
+    nodes: [const { AtomicPtr::new(null_mut()) }; NODES.len()],
+    resume_handler: AtomicPtr::new(null_mut()),
+    users: AtomicU32::new(0),
+};
+
+impl Module {
+    fn driver(&self) -> Option<&'static Driver<FreeBsd>> {
+        // Set while the driver exists, which is longer than the nodes and every open file do.
+        unsafe { self.driver.load(Ordering::Acquire).as_ref() }
+    }
+
+    fn enter(&self) -> bool {
+        let more = |users: u32| (users & UNLOADING == 0).then_some(users.wrapping_add(1));
+        self.users.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn leave(&self) {
+        self.users.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Keeps new users out, if there are none.
+    fn close(&self) -> bool {
+        self.users.compare_exchange(0, UNLOADING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn reopen(&self) {
+        self.users.store(0, Ordering::Release);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.users.load(Ordering::Acquire) & !UNLOADING != 0
+            || self.driver().is_some_and(|driver| driver.session_count() != 0)
+    }
+
+    fn make_nodes(&self) -> c_int {
+        let hardened = unsafe { glue::supdrv_glue_hardened() != 0 };
+        for (unit, (node, place)) in NODES.iter().zip(&self.nodes).enumerate() {
+            let private = hardened && node.kind.is_unrestricted();
+            let mode = if private { 0o600 } else { 0o666 };
+            let mut made = null_mut();
+            let failed = unsafe {
+                glue::supdrv_glue_make_node(node.name.as_ptr(), unit as c_int, mode, &raw mut made)
+            };
+            if failed != 0 {
+                self.destroy_nodes();
+                return failed;
+            }
+            place.store(made, Ordering::Relaxed);
+        }
+        0
+    }
+
+    /// Waits for everybody inside of the entry points, destructors of open files included.
+    fn destroy_nodes(&self) {
+        for place in self.nodes.iter().rev() {
+            let node = place.swap(null_mut(), Ordering::Relaxed);
+            if !node.is_null() {
+                unsafe { kernel::destroy_dev(node) };
+            }
+        }
+    }
+
+    fn watch_power(&self) {
+        let tag = unsafe {
+            let name = c"power_resume".as_ptr();
+            kernel::eventhandler_register(null_mut(), name, resumed, null_mut(), EVENTHANDLER_PRI_ANY)
+        };
+        self.resume_handler.store(tag, Ordering::Relaxed);
+    }
+
+    fn unwatch_power(&self) {
+        let tag = self.resume_handler.swap(null_mut(), Ordering::Relaxed);
+        let list = unsafe { kernel::eventhandler_find_list(c"power_resume".as_ptr()) };
+        if !tag.is_null() && !list.is_null() {
+            unsafe { kernel::eventhandler_deregister(list, tag) };
+        }
+    }
+
+    fn build_driver(&self) -> Result<(), Status> {
+        let view = Box::<DevExtView, FreeBsd>::new(&FreeBsd, DevExtView::new_zeroed())?.into_raw();
+        match unsafe { Driver::init(&FreeBsd, view, size_of::<SessionView>()) } {
+            Ok(driver) => {
+                self.driver.store(driver.into_raw().as_ptr(), Ordering::Release);
+                Ok(())
+            }
+            Err(status) => {
+                drop(unsafe { Box::from_raw(&FreeBsd, view) });
+                Err(status)
+            }
+        }
+    }
+
+    /// All users and sessions are gone, and so are the nodes.
+    fn delete_driver(&self) {
+        let Some(raw) = NonNull::new(self.driver.swap(null_mut(), Ordering::AcqRel)) else { return };
+        let driver = unsafe { Box::from_raw(&FreeBsd, raw) };
+        let view = driver.view();
+        match Driver::delete(driver) {
+            Ok(()) => drop(unsafe { Box::from_raw(&FreeBsd, view) }),
+            Err((driver, _busy)) => {
+                FreeBsd.log_write(b"supdrv: sessions at unload; leaking the driver");
+                let _leaked = driver.into_raw();
+            }
+        }
+    }
+}
+
+fn errno(status: Status) -> c_int {
+    match status.0 {
+        0 => 0,
+        -1 => kernel::EACCES,
+        -2 => kernel::EINVAL,
+        -3 => kernel::EILSEQ,
+        -4 => kernel::ENXIO,
+        -5 => kernel::ENOLCK,
+        -6 => kernel::EFAULT,
+        -8 => kernel::ENOMEM,
+        -9 => kernel::EEXIST,
+        -11 => kernel::ENOSYS,
+        -37 => kernel::EOPNOTSUPP,
+        -138 => kernel::EBUSY,
+        _ => kernel::EPERM,
+    }
+}
+
+/// Module event LOAD. Class T.
+#[unsafe(no_mangle)]
+extern "C" fn supdrv_freebsd_load() -> c_int {
+    MODULE.reopen();
+    if let Err(status) = MODULE.build_driver() {
+        return errno(status);
+    }
+    MODULE.watch_power();
+    let failed = MODULE.make_nodes();
+    if failed != 0 {
+        MODULE.unwatch_power();
+        MODULE.delete_driver();
+    }
+    failed
+}
+
+/// Module event QUIESCE: whether an unload would do. Class T.
+#[unsafe(no_mangle)]
+extern "C" fn supdrv_freebsd_quiesce() -> c_int {
+    if MODULE.is_busy() { kernel::EBUSY } else { 0 }
+}
+
+/// Module event UNLOAD. Class T.
+#[unsafe(no_mangle)]
+extern "C" fn supdrv_freebsd_unload() -> c_int {
+    if !MODULE.close() {
+        return errno(VERR_RESOURCE_BUSY);
+    }
+    // Sibling drivers are sessions without open files.
+    if MODULE.is_busy() {
+        MODULE.reopen();
+        return errno(VERR_RESOURCE_BUSY);
+    }
+    MODULE.destroy_nodes();
+    MODULE.unwatch_power();
+    module::wait_for_threads();
+    MODULE.delete_driver();
+    0
+}
+
+unsafe extern "C" fn resumed(_argument: *mut c_void) {
+    if let Some(driver) = MODULE.driver() {
+        driver.gip().resumed();
+    }
+}
+
+/// `d_open` of the cdevsw. Class T.
+///
+/// # Safety
+/// Called by the kernel for a node of this module, in the context of `thread`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn supdrv_freebsd_open(
+    node: *mut Opaque,
+    flags: c_int,
+    _kind: c_int,
+    thread: *mut Opaque,
+) -> c_int {
+    if flags & FREAD_FWRITE != FREAD_FWRITE {
+        return kernel::EINVAL;
+    }
+    let unit = usize::try_from(unsafe { glue::supdrv_glue_unit(node) }).unwrap_or(usize::MAX);
+    let Some(node) = NODES.get(unit) else { return kernel::ENXIO };
+    let mut caller = Caller::default();
+    unsafe { glue::supdrv_glue_caller(thread, &raw mut caller) };
+    let hardened = unsafe { glue::supdrv_glue_hardened() != 0 };
+    if hardened && node.kind.is_unrestricted() && (caller.effective_uid != 0 || caller.jailed != 0) {
+        return kernel::EPERM;
+    }
+    if !MODULE.enter() {
+        return kernel::ENXIO;
+    }
+    let failed = open_session(node.kind);
+    if failed != 0 {
+        MODULE.leave();
+    }
+    failed
+}
+
+fn open_session(kind: SessionKind) -> c_int {
+    let Some(driver) = MODULE.driver() else { return kernel::ENXIO };
+    let session = match driver.create_session(kind) {
+        Ok(session) => session.into_view(),
+        Err(status) => return errno(status),
+    };
+    let failed = unsafe { kernel::devfs_set_cdevpriv(session.as_ptr().cast(), close) };
+    if failed != 0 {
+        unsafe { release(session.as_ptr().cast()) };
+    }
+    failed
+}
+
+/// # Safety
+/// `session` came from [`open_session`] and is given up.
+unsafe fn release(session: *mut c_void) {
+    if let Ok(session) = unsafe { SessionRef::<FreeBsd>::from_view(session.cast()) } {
+        drop(session);
+    }
+}
+
+/// The last reference to an open file is gone. Class T, any process, or a thread of the kernel.
+///
+/// # Safety
+/// Called by the kernel, once for each open that succeeded.
+unsafe extern "C" fn close(session: *mut c_void) {
+    unsafe { release(session) };
+    MODULE.leave();
+}
+
+/// `d_ioctl` of the cdevsw. Class T.
+///
+/// For codes with a size the kernel has copied the packet to `data`, and copies all of it back if the result is 0; for codes
+/// without one, `data` points to the caller's argument.
+///
+/// # Safety
+/// Called by the kernel for a node of this module, in the context of `thread`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn supdrv_freebsd_ioctl(
+    _node: *mut Opaque,
+    code: IoctlCode,
+    data: *mut u8,
+    _flags: c_int,
+    thread: *mut Opaque,
+) -> c_int {
+    if unsafe { glue::supdrv_glue_is_32bit(thread) } != 0 {
+        return kernel::ENOTTY;
+    }
+    let mut private = null_mut();
+    let failed = unsafe { kernel::devfs_get_cdevpriv(&raw mut private) };
+    if failed != 0 {
+        return failed;
+    }
+    // The open file owns a reference.
+    let Some(session) = (unsafe { Session::<FreeBsd>::from_view(private.cast(), None) }) else {
+        return kernel::EINVAL;
+    };
+    let code = code as u32;
+    let bytes = Encoding::Bsd.size_field(code) as usize;
+    match (code & IOC_DIRECTION, bytes) {
+        (IOC_INOUT, HEADER_BYTES..) => {
+            sized(session, code, unsafe { core::slice::from_raw_parts_mut(data, bytes) })
+        }
+        (IOC_VOID, 0) => {
+            let argument = unsafe { data.cast::<usize>().read() };
+            if session.is_unrestricted() && dispatch::is_fast::<FreeBsd>(code) {
+                fast(session, code, argument as u32)
+            } else {
+                big(session, code, argument)
+            }
+        }
+        _ => kernel::EINVAL,
+    }
+}
+
+/// The error number is the status without its sign: negative ones mean something else to the kernel.
+fn fast(session: &Session<FreeBsd>, code: u32, cpu_id: u32) -> c_int {
+    match dispatch::ioctl_fast(session, code, cpu_id) {
+        Ok(()) => 0,
+        Err(status) => status.0.saturating_abs(),
+    }
+}
+
+fn big(session: &Session<FreeBsd>, code: u32, address: usize) -> c_int {
+    match user::ioctl_at(session, code, address) {
+        Ok(()) => 0,
+        Err(Failure::Fault) => kernel::EFAULT,
+        Err(Failure::NoMemory) => kernel::ENOMEM,
+        Err(Failure::Malformed | Failure::Refused(_)) => kernel::EINVAL,
+    }
+}
+
+fn sized(session: &Session<FreeBsd>, code: u32, packet: &mut [u8]) -> c_int {
+    let Some(claim) = dispatch::Packet::new(packet).and_then(|packet| Claim::of(&packet.header())) else {
+        return kernel::EINVAL;
+    };
+    if claim.packet_bytes != packet.len() {
+        return kernel::EINVAL;
+    }
+    if let Some(rest) = packet.get_mut(claim.in_bytes..) {
+        rest.fill(0);
+    }
+    match dispatch::ioctl(session, code, packet) {
+        Ok(()) => 0,
+        Err(_) => kernel::EINVAL,
+    }
+}
+
+/// The entry of sibling drivers. Class T.
+///
+/// # Safety
+/// As for [`idc::entry`].
+#[unsafe(no_mangle)]
+unsafe extern "C" fn SUPDrvFreeBSDIDC(code: u32, packet: *mut IdcHeader) -> c_int {
+    let Some(driver) = MODULE.driver() else { return VERR_INVALID_PARAMETER.0 };
+    unsafe { idc::entry(driver, code, packet) }.0
+}

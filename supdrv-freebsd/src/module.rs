@@ -1,0 +1,146 @@
+//! What loaded modules may ask for.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
+
+use core::alloc::Layout;
+use core::ffi::{CStr, c_void};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use supdrv_core::abi::status::{Result, VERR_NO_MEMORY};
+use supdrv_core::heap::Box;
+use supdrv_core::os::{CachePolicy, Errno, OsModule, OsTime, ThreadEntry, ThreadPriority};
+
+use crate::events::nanoseconds;
+use crate::glue;
+use crate::kernel;
+use crate::memory::MemObj;
+use crate::os::{FreeBsd, padded};
+use crate::timers::Timer;
+
+/// Threads of modules that have not left our code yet.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// What a new thread is to do.
+struct Start {
+    entry: ThreadEntry,
+    context: *mut c_void,
+}
+
+unsafe extern "C" fn thread_main(start: *mut c_void) {
+    let Some(start) = NonNull::new(start.cast::<Start>()) else { return };
+    let start = unsafe { Box::from_raw(&FreeBsd, start) };
+    let (entry, context) = (start.entry, start.context);
+    drop(start);
+    unsafe { entry(context) };
+    THREADS.fetch_sub(1, Ordering::Release);
+    unsafe { kernel::kthread_exit() };
+}
+
+/// Waits until no thread runs our code any more. Class T, at unload.
+pub(crate) fn wait_for_threads() {
+    if THREADS.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    while THREADS.load(Ordering::Acquire) != 0 {
+        FreeBsd.sleep_ms(10);
+    }
+    // The last one still has to reach the kernel's exit function.
+    FreeBsd.sleep_ms(50);
+}
+
+impl FreeBsd {
+    fn has(&self, context: u32) -> bool {
+        unsafe { glue::supdrv_glue_context() & context != 0 }
+    }
+}
+
+impl OsModule for FreeBsd {
+    const ERRNO: Errno = Errno::FreeBsd;
+
+    fn heap_alloc_any_context(&self, layout: Layout) -> Result<NonNull<u8>> {
+        let bytes = padded(layout).ok_or(VERR_NO_MEMORY)?;
+        let flags = kernel::M_NOWAIT | kernel::M_ZERO;
+        let memory = unsafe { kernel::malloc(bytes, &raw mut glue::M_SUPDRV, flags) };
+        NonNull::new(memory.cast()).ok_or(VERR_NO_MEMORY)
+    }
+
+    fn mem_alloc_phys(&self, size_bytes: usize, highest: u64, align_bytes: usize) -> Result<MemObj> {
+        self.alloc_phys(size_bytes, highest, align_bytes)
+    }
+
+    fn mem_alloc_phys_nc(&self, size_bytes: usize, highest: u64) -> Result<MemObj> {
+        self.alloc_phys_nc(size_bytes, highest)
+    }
+
+    fn mem_enter_phys(&self, phys: u64, size_bytes: usize, cache: CachePolicy) -> Result<MemObj> {
+        self.enter_phys(phys, size_bytes, cache)
+    }
+
+    #[cfg(not(target_os = "none"))]
+    fn is_kernel_address(&self, address: usize) -> bool {
+        // A fake kernel lives in a process.
+        address != 0
+    }
+
+    fn wall_clock_ns(&self) -> i64 {
+        nanoseconds(kernel::nanotime)
+    }
+
+    fn timer_change_interval(&self, timer: &Timer, interval_ns: u64) -> Result<()> {
+        self.set_interval(timer, interval_ns);
+        Ok(())
+    }
+
+    fn timer_is_high_resolution(&self) -> bool {
+        true
+    }
+
+    fn mp_poke(&self, cpu_id: u32) -> Result<()> {
+        unsafe { glue::supdrv_glue_run_on(cpu_id, kernel::smp_no_rendezvous_barrier, null_mut()) };
+        Ok(())
+    }
+
+    fn preempt_is_enabled(&self) -> bool {
+        !self.has(glue::CONTEXT_PINNED | glue::CONTEXT_IRQS_OFF)
+    }
+
+    fn preempt_is_pending(&self) -> bool {
+        self.has(glue::CONTEXT_PREEMPT)
+    }
+
+    fn preempt_is_pending_trusty(&self) -> bool {
+        true
+    }
+
+    fn is_in_interrupt(&self) -> bool {
+        self.has(glue::CONTEXT_INTERRUPT)
+    }
+
+    unsafe fn thread_spawn(
+        &self,
+        entry: ThreadEntry,
+        context: *mut c_void,
+        _priority: ThreadPriority,
+        name: &CStr,
+    ) -> Result<()> {
+        let start = Box::new(self, Start { entry, context })?.into_raw();
+        let mut thread = null_mut();
+        THREADS.fetch_add(1, Ordering::Relaxed);
+        let failed = unsafe {
+            let argument = start.as_ptr().cast();
+            let format = c"%s".as_ptr();
+            let place = &raw mut thread;
+            kernel::kthread_add(thread_main, argument, null_mut(), place, 0, 0, format, name.as_ptr())
+        };
+        if failed == 0 {
+            return Ok(());
+        }
+        THREADS.fetch_sub(1, Ordering::Relaxed);
+        drop(unsafe { Box::from_raw(self, start) });
+        Err(VERR_NO_MEMORY)
+    }
+
+    fn panic_system(&self) {
+        unsafe { kernel::panic(c"supdrv: assertion of a module".as_ptr()) };
+    }
+}

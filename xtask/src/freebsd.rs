@@ -1,0 +1,119 @@
+//! The FreeBSD driver: the Rust half, the C half against the headers of a release, linked into `vboxdrv.ko`.
+
+use std::path::{Path, PathBuf};
+
+use crate::cross::{
+    HeaderPackage, Inspection, KERNEL_CFLAGS, build_rust, clang_headers, link_relocatable, symbol_list,
+};
+use crate::report::{Result, Tally};
+use crate::tools::{command, root, run, target, write_if_changed};
+
+/// A release whose headers can be had.
+struct Release {
+    name: &'static str,
+    /// `__FreeBSD_version`.
+    version: &'static str,
+    headers: HeaderPackage,
+}
+
+const PATTERN: &str = "ziglang/lib/libc/include/*freebsd*";
+
+const RELEASES: [Release; 2] = [
+    Release {
+        name: "14",
+        version: "1403000",
+        headers: HeaderPackage {
+            requirement: "ziglang==0.15.2",
+            sha256: "806316453d1ede7174ed3fefb8e5348154629089c3bb5fe812dfd0e172fac130",
+            pattern: PATTERN,
+        },
+    },
+    Release {
+        name: "15",
+        version: "1500068",
+        headers: HeaderPackage {
+            requirement: "ziglang==0.17.1",
+            sha256: "ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54",
+            pattern: PATTERN,
+        },
+    },
+];
+
+/// What a kernel's build generates; nothing in it is needed.
+const GENERATED: [&str; 1] = ["opt_global.h"];
+
+fn compile(release: &Release, source: &str, folder: &Path) -> Result<PathBuf> {
+    let headers = release.headers.folder()?.join("ziglang/lib/libc/include");
+    let generated = folder.join("generated");
+    for name in GENERATED {
+        write_if_changed(&generated.join(name), b"")?;
+    }
+    let object = folder.join(source).with_extension("o");
+    let mut clang = command("clang-19", &["--target=x86_64-unknown-freebsd", "-nostdinc"]);
+    clang.args(KERNEL_CFLAGS).args(["-D_KERNEL", "-DKLD_MODULE", "-DHAVE_KERNEL_OPTION_HEADERS"]);
+    clang.arg(format!("-D__FreeBSD_version={}", release.version));
+    clang.arg("-I").arg(&generated).args(["-include", "opt_global.h"]);
+    for system in [clang_headers()?, headers.join("x86_64-freebsd-none"), headers.join("generic-freebsd")] {
+        clang.arg("-isystem").arg(system);
+    }
+    run(clang.arg("-c").arg(root().join("supdrv-freebsd/shell").join(source)).arg("-o").arg(&object))?;
+    Ok(object)
+}
+
+fn build_for(release: &Release, library: &Path) -> Result<PathBuf> {
+    let folder = target("freebsd")?.join(release.name);
+    std::fs::create_dir_all(&folder)?;
+    let objects = [compile(release, "shell.c", &folder)?, compile(release, "memory.c", &folder)?];
+    let module = folder.join("vboxdrv.ko");
+    link_relocatable("elf_x86_64_fbsd", &objects, library, &["SUPDrvFreeBSDIDC"], &module)?;
+    Ok(module)
+}
+
+fn build_all() -> Result<Vec<PathBuf>> {
+    let library = build_rust("supdrv-freebsd", "x86_64-freebsd-kernel")?;
+    RELEASES.iter().map(|release| build_for(release, &library)).collect()
+}
+
+/// Builds `vboxdrv.ko` for all releases; returns the newest one's.
+pub fn build() -> Result<PathBuf> {
+    build_all()?.pop().ok_or_else(|| "no release".into())
+}
+
+/// Builds, and inspects what was built.
+pub fn check() -> Result<Tally> {
+    let mut tally = Tally::default();
+    for module in build_all()? {
+        tally.add(inspect(&module)?);
+    }
+    Ok(tally)
+}
+
+fn inspect(module: &Path) -> Result<Tally> {
+    let data = root().join("supdrv-freebsd/tests/data");
+    let (known, behind_macros) = (
+        symbol_list(&data.join("symbols-freebsd.json"))?,
+        symbol_list(&data.join("symbols-behind-macros.json"))?,
+    );
+    let mut inspection = Inspection::of(module)?;
+    inspection.check_module()?;
+    inspection.check_imports(&[&known, &behind_macros])?;
+    let globals = inspection.globals()?;
+    inspection.check(
+        &format!("exports its entry for siblings alone {globals:?}"),
+        globals.iter().eq(["SUPDrvFreeBSDIDC"]),
+    );
+    let metadata = inspection.pointers("set_modmetadata_set")?;
+    let has = |what: &str| metadata.iter().filter(|name| name.contains(what)).count();
+    inspection.check(
+        &format!("declares a module, its version, and the kernel it depends on {metadata:?}"),
+        metadata.len() == 3 && has("vboxdrv") == 3 && has("_on_kernel") == 1 && has("_version") == 1,
+    );
+    let (up, down) = (inspection.pointers("set_sysinit_set")?, inspection.pointers("set_sysuninit_set")?);
+    inspection.check(
+        &format!("registers its module and its heap at load {up:?}, and ends the heap at unload {down:?}"),
+        up.iter().any(|name| name.starts_with("vboxdrv")) && up.len() == 2 && down.len() == 1,
+    );
+    let sysctls = inspection.pointers("set_sysctl_set")?;
+    inspection.check(&format!("shows its tunables {sysctls:?}"), sysctls.len() == 3);
+    Ok(inspection.result())
+}
