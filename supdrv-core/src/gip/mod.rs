@@ -68,6 +68,8 @@ struct Page<O: SupdrvOs> {
     timer: Option<O::Timer>,
     users: Tree<usize, User<O>, O>,
     granted_ns: Option<u32>,
+    /// A process may still see the pages, though nobody knows its mapping any more: they are never freed.
+    lost_a_mapping: bool,
     registration: Option<O::MpRegistration>,
 }
 
@@ -187,8 +189,14 @@ impl<O: SupdrvOs> Gip<O> {
             running: AtomicBool::new(false),
             assignment: IrqSpinLock::new(os, LockClass::GipEntries, ())?,
         };
-        let page =
-            Page { object: None, timer: None, users: Tree::new(), granted_ns: None, registration: None };
+        let page = Page {
+            object: None,
+            timer: None,
+            users: Tree::new(),
+            granted_ns: None,
+            lost_a_mapping: false,
+            registration: None,
+        };
         Ok(Self { shared: Box::new(os, shared)?, page: Mutex::new(os, LockClass::Gip, page)? })
     }
 
@@ -336,8 +344,14 @@ impl<O: SupdrvOs> Gip<O> {
     fn free(&self, page: &mut Page<O>) {
         let os = &self.shared.os;
         self.shared.header.store(core::ptr::null_mut(), Ordering::Release);
-        if let Some(Err((object, _))) = page.object.take().map(|object| os.mem_free(object)) {
-            core::mem::forget(object);
+        match page.object.take() {
+            Some(object) if page.lost_a_mapping => core::mem::forget(object),
+            Some(object) => {
+                if let Err((object, _)) = os.mem_free(object) {
+                    core::mem::forget(object);
+                }
+            }
+            None => {}
         }
         self.shared.running.store(false, Ordering::Relaxed);
         self.release_granularity(page.granted_ns.take());
@@ -385,7 +399,7 @@ impl<O: SupdrvOs> Gip<O> {
         if page.users.is_empty()
             && let Err(status) = self.start(page)
         {
-            self.give_up_mapping(node.value_mut());
+            page.lost_a_mapping |= self.give_up_mapping(node.value_mut());
             return Err(status);
         }
         let new = page.users.insert(node).is_ok();
@@ -404,12 +418,15 @@ impl<O: SupdrvOs> Gip<O> {
     }
 
     /// Removes a mapping, or forgets it if the system can't.
-    fn give_up_mapping(&self, user: &mut User<O>) {
-        if self.unmap_user(user).is_err() {
-            // The process keeps a read-only view of pages that outlive the view (a duty of the system); only the mapping is lost.
+    ///
+    /// Returns whether it was forgotten.
+    fn give_up_mapping(&self, user: &mut User<O>) -> bool {
+        let lost = self.unmap_user(user).is_err();
+        if lost {
             core::mem::forget(user.map.take());
             crate::log::log(&self.shared.os, &[b"supdrv: a mapping of the GIP could not be removed"]);
         }
+        lost
     }
 
     fn count_users(&self, page: &Page<O>) {
@@ -439,7 +456,8 @@ impl<O: SupdrvOs> Gip<O> {
         }
         let mut page = self.page.lock();
         if let Some(user) = page.users.get_mut(&session.key()) {
-            self.give_up_mapping(user);
+            let lost = self.give_up_mapping(user);
+            page.lost_a_mapping |= lost;
         }
         let node = self.leave(&mut page, session);
         drop(page);

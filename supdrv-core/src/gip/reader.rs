@@ -80,13 +80,25 @@ impl Reader {
     /// Nothing read yet.
     #[must_use]
     pub const fn new() -> Self {
+        Self::continuing(0)
+    }
+
+    /// Continues after a time.
+    #[must_use]
+    pub const fn continuing(latest: u64) -> Self {
         Self {
-            previous: AtomicU64::new(0),
+            previous: AtomicU64::new(latest),
             one_ns_steps: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             bad_previous: AtomicU64::new(0),
             races: AtomicU64::new(0),
         }
+    }
+
+    /// The last time that was read; 0 for none.
+    #[must_use]
+    pub fn latest(&self) -> u64 {
+        self.previous.load(Ordering::Relaxed)
     }
 
     /// How often what happened.
@@ -131,35 +143,79 @@ impl Reader {
 
     /// Turns a look at the page into a time that is after every time returned before.
     pub fn advance(&self, snapshot: &Snapshot, tsc: u64) -> u64 {
-        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         let (page_time, expired) = snapshot.time_at(tsc);
-        if expired {
-            count(&self.expired);
-        }
-        let mut previous = self.previous.load(Ordering::Relaxed);
-        let mut time = page_time;
-        let gap = page_time.wrapping_sub(previous);
-        if gap == 0 || gap >= BAD_GAP_NS {
-            let behind = previous.wrapping_sub(page_time);
-            if behind <= 2 * u64::from(snapshot.interval_ns) {
-                time = previous.wrapping_add(1);
-                count(&self.one_ns_steps);
-            } else if previous != 0 {
-                count(&self.bad_previous);
+        let claim = claim(&self.previous, page_time, snapshot.interval_ns);
+        let count = |counter: &AtomicU64, by: u64| {
+            if by != 0 {
+                counter.fetch_add(by, Ordering::Relaxed);
             }
-        }
-        for _ in 0..MAX_RACES {
-            match self.previous.compare_exchange(previous, time, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return time,
-                Err(now) => {
-                    count(&self.races);
-                    previous = now;
-                    if now >= time {
-                        time = now.wrapping_add(1);
-                    }
-                }
-            }
-        }
-        time
+        };
+        count(&self.expired, expired.into());
+        count(&self.one_ns_steps, claim.was_behind.into());
+        count(&self.bad_previous, claim.was_garbage.into());
+        count(&self.races, claim.races.into());
+        claim.time
     }
+}
+
+/// Where the last time that anybody read is.
+pub trait Latest {
+    /// What it is now.
+    fn load(&self) -> u64;
+
+    /// Replaces it if it is `old`.
+    ///
+    /// # Errors
+    /// What it is instead.
+    fn exchange(&self, old: u64, new: u64) -> Result<u64, u64>;
+}
+
+impl Latest for AtomicU64 {
+    fn load(&self) -> u64 {
+        self.load(Ordering::Relaxed)
+    }
+
+    fn exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
+        self.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+    }
+}
+
+/// A time that a reader has for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The time.
+    pub time: u64,
+    /// The page's time wasn't after the last one, so that this is 1 ns after it.
+    pub was_behind: bool,
+    /// The last time was too far away to be true.
+    pub was_garbage: bool,
+    /// How often another reader was faster.
+    pub races: u32,
+}
+
+/// Claims a time for a reader that the page told `page_time`. No other reader gets the same, as long as the last time makes sense
+/// and other readers aren't faster 25 times in a row.
+pub fn claim(latest: &impl Latest, page_time: u64, interval_ns: u32) -> Claim {
+    let mut previous = latest.load();
+    let mut claim = Claim { time: page_time, was_behind: false, was_garbage: false, races: 0 };
+    let gap = page_time.wrapping_sub(previous);
+    if gap == 0 || gap >= BAD_GAP_NS {
+        if previous.wrapping_sub(page_time) <= 2 * u64::from(interval_ns) {
+            claim.time = previous.wrapping_add(1);
+            claim.was_behind = true;
+        } else {
+            claim.was_garbage = previous != 0;
+        }
+    }
+    while let Err(now) = latest.exchange(previous, claim.time) {
+        claim.races += 1;
+        if claim.races == MAX_RACES {
+            break;
+        }
+        previous = now;
+        if now >= claim.time {
+            claim.time = now.wrapping_add(1);
+        }
+    }
+    claim
 }

@@ -161,6 +161,22 @@ impl Machine {
         self.set_now(self.now_ns() + ns);
     }
 
+    /// Lets running timers that fire on one CPU, or on any, do so there: once, now, whatever their schedules say.
+    pub fn fire_timers_on(&self, cpu: usize) {
+        let _mover = locked(&self.clock.mover);
+        let running: Vec<_> =
+            locked(&self.clock.timers).iter().filter(|timer| timer.due_ns().is_some()).cloned().collect();
+        for timer in running {
+            let fires_here = match timer.spec.0.target {
+                TimerTarget::Any | TimerTarget::All => true,
+                TimerTarget::Cpu(id) => self.index_of_cpu(id) == Some(cpu),
+            };
+            if fires_here {
+                timer.call(self, cpu);
+            }
+        }
+    }
+
     /// Lets every reading of the clock move it by so much (timers don't fire): for code that polls.
     pub fn set_clock_step_ns(&self, step_ns: u64) {
         self.clock.step_ns.store(step_ns, Ordering::Relaxed);
