@@ -163,11 +163,10 @@ impl Machine {
         self.account.note(call);
     }
 
-    /// Checks the lock order before the thread waits for a lock.
+    /// Checks the lock order before the thread waits for a lock. Locks of modules have an order of their own.
     pub(super) fn check_lock_order(&self, class: LockClass) {
-        let held =
-            self.context(|context| context.held.iter().map(|held| held.class).find(|held| *held >= class));
-        if let Some(held) = held {
+        let wrong = |held: &LockClass| held.is_ordered() && class.is_ordered() && *held >= class;
+        if let Some(held) = self.held_locks().into_iter().find(wrong) {
             self.violation(&std::format!("lock order: {class:?} is taken while {held:?} is held"));
         }
     }

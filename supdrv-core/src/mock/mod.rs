@@ -46,7 +46,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::abi::ioctl::Encoding;
 
-pub use account::Kind;
+pub use account::{KINDS, Kind};
 pub use client::{Client, Host};
 pub use context::Class;
 pub use fault::Call;
