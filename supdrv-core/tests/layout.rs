@@ -9,7 +9,8 @@ use supdrv_core::abi::idc::IdcRequest;
 use supdrv_core::abi::ioctl::{COOKIE_MAGIC, Encoding, Flavour, Function};
 use supdrv_core::abi::layout::{ABSENT, Constant, Field, StructLayout};
 use supdrv_core::abi::packets::packet;
-use supdrv_core::abi::{CONSTANTS, LAYOUTS, PARTS};
+use supdrv_core::abi::{CONSTANTS, LAYOUTS};
+use supdrv_core::capi::header::{c_struct_of, members};
 
 /// Structures of C that have no Rust counterpart, and why.
 const NO_STRUCT: &[(&str, &str)] = &[];
@@ -38,29 +39,6 @@ fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 fn layouts() -> impl Iterator<Item = &'static StructLayout> {
     LAYOUTS.iter().copied().flatten()
-}
-
-/// The full C path of a field of a view.
-fn path(layout: &StructLayout, field: &Field) -> String {
-    match field.c_name.strip_prefix('^') {
-        Some(name) => name.to_owned(),
-        None => format!("{}{}", layout.prefix, field.c_name),
-    }
-}
-
-/// All members of a C structure that Rust knows, by path.
-fn members(c_struct: &str) -> BTreeMap<String, Field> {
-    let fields = layouts()
-        .filter(|layout| layout.c_name == c_struct)
-        .flat_map(|layout| layout.fields.iter().map(|field| (path(layout, field), *field)));
-    let parts = PARTS.iter().copied().flatten().filter(|part| part.c_struct == c_struct);
-    fields.chain(parts.map(|part| (part.field.c_name.to_owned(), part.field))).collect()
-}
-
-/// The C structure behind a Rust type as it is written: `Name` or `[Name; N]`.
-fn c_struct_of(rust_type: &str) -> Option<&'static str> {
-    let name = rust_type.trim_start_matches('[').split(';').next()?.trim();
-    layouts().find(|layout| layout.rust_name == name).map(|layout| layout.c_name)
 }
 
 /// Offset and size of a C member by its path, also inside members that are structures.

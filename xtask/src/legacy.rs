@@ -134,7 +134,15 @@ pub fn build(what: &Target) -> Result<PathBuf> {
     let built = ["libsupdrv_legacy.a", "supdrv_legacy.lib", "supdrv_legacy.a"].map(|name| output.join(name));
     let built = built.iter().find(|path| path.exists()).ok_or("the compiler made no library")?;
     let library = target(&format!("legacy/{}", what.name))?.join("libsupdrv_core.a");
-    std::fs::copy(built, &library)?;
+    // The compiler's own notes for link-time optimisation are of no use to anybody else, and confuse older tools.
+    need(&["llvm-19"])?;
+    let mut strip = command("llvm-objcopy-19", &[]);
+    for section in [".llvmbc", ".llvmcmd", "__LLVM,__bitcode", "__LLVM,__cmdline"] {
+        if section.starts_with("__") == what.underscore {
+            strip.arg("-R").arg(section);
+        }
+    }
+    run(strip.arg(built).arg(&library))?;
     check_imports(what, &library)?;
     Ok(library)
 }
@@ -148,7 +156,6 @@ pub fn build_all() -> Result<PathBuf> {
 }
 
 fn names(library: &Path, filter: &str) -> Result<BTreeSet<String>> {
-    need(&["llvm-19"])?;
     let mut nm = command("llvm-nm-19", &["--extern-only", "--format=posix", "--quiet", filter]);
     let listing = run(nm.arg(library))?;
     Ok(listing.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name.to_owned()).collect())

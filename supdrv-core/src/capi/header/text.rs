@@ -1,0 +1,240 @@
+//! The parts of the header that have no counterpart in Rust.
+
+/// Up to the constants.
+pub const PROLOGUE: &str = r#"/* SPDX-License-Identifier: GPL-2.0-only OR CDDL-1.0 */
+/** @file
+ * supdrv-core for C and C++. Printed from the Rust definitions (supdrv-core/src/capi/header): do not edit.
+ *
+ * What the era's drivers include instead of the internal header of their old core. Structures are views: the core keeps true
+ * what C code may read, and honours what C code may write (docs: "Moving a C driver to supdrv-core"); all other members are
+ * reserved to it.
+ *
+ *  RT_OS_LINUX, RT_OS_WINDOWS, RT_OS_DARWIN, RT_OS_FREEBSD, RT_OS_SOLARIS, RT_OS_OS2
+ *      which system's function codes, and which members at the ends of structures; without any: Linux codes, no members
+ *  SUPDRV_AGNOSTIC
+ *      no system's members at the ends of structures
+ *  SUPDRV_WITH_RUNTIME_TYPES
+ *      the RT* types come from the driver's own runtime headers, included before this one
+ */
+#ifndef SUPDRV_H
+#define SUPDRV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN64) || defined(__LP64__) || defined(_LP64) || UINTPTR_MAX > 0xffffffffU
+# define SUPDRV_HOST_BITS 64
+#else
+# define SUPDRV_HOST_BITS 32
+#endif
+
+/* All arguments on the stack on 32-bit hosts, removed by the caller; else the system's only convention. */
+#ifndef VBOXCALL
+# if defined(__GNUC__) && SUPDRV_HOST_BITS == 32
+#  define VBOXCALL __attribute__((__cdecl__, __regparm__(0)))
+# elif defined(_MSC_VER)
+#  define VBOXCALL __cdecl
+# else
+#  define VBOXCALL
+# endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Types of the runtime.
+ */
+#ifndef SUPDRV_WITH_RUNTIME_TYPES
+typedef struct RTSPINLOCKINTERNAL *RTSPINLOCK;
+typedef struct RTSEMMUTEXINTERNAL *RTSEMMUTEX;
+typedef struct RTSEMFASTMUTEXINTERNAL *RTSEMFASTMUTEX;
+typedef struct RTR0MEMOBJINTERNAL *RTR0MEMOBJ;
+typedef struct RTHANDLETABLEINT *RTHANDLETABLE;
+typedef struct RTTIMER *PRTTIMER;
+typedef uint64_t  RTHCPHYS;
+typedef uint64_t  RTUINTPTR;
+typedef uintptr_t RTR3PTR;
+typedef void     *RTR0PTR;
+typedef uintptr_t RTR0PROCESS;
+typedef uintptr_t RTNATIVETHREAD;
+typedef uint32_t  RTPROCESS;
+typedef uint32_t  RTUID;
+typedef uint32_t  RTGID;
+typedef uint32_t  RTCPUID;
+typedef uint32_t  VMCPUID;
+typedef struct VM *PVM;
+typedef void     *PVMR0;
+typedef void (*PFNRT)(void);
+#endif
+
+/* A mutex that leaves the execution level alone; on Windows a fast one doesn't. */
+#ifdef RT_OS_WINDOWS
+typedef RTSEMMUTEX     SUPDRVLDRMUTEX;
+typedef RTSEMMUTEX     SUPDRVGIPMUTEX;
+#else
+typedef RTSEMFASTMUTEX SUPDRVLDRMUTEX;
+typedef RTSEMFASTMUTEX SUPDRVGIPMUTEX;
+#endif
+"#;
+
+/// Macros beside the constants.
+pub const CONSTANTS: &str = r"
+/* Whether a pointer is one to a live session or device extension; it must point to readable memory. */
+#define SUP_IS_SESSION_VALID(pSession) ((pSession) != NULL && (pSession)->u32Cookie == BIRD_INV)
+#define SUP_IS_DEVEXT_VALID(pDevExt)   ((pDevExt) != NULL && (pDevExt)->u32Cookie == BIRD)
+";
+
+/// Types of callbacks.
+pub const CALLBACKS: &str = r"typedef RTLISTNODE RTLISTANCHOR;
+
+/*
+ * Callbacks.
+ */
+typedef int (*PFNR0MODULEINIT)(void *hMod);
+typedef void (*PFNR0MODULETERM)(void *hMod);
+typedef int (*PFNSUPR0SERVICEREQHANDLER)(SUPDRVSESSION *pSession, uint32_t uOperation, uint64_t u64Arg, SUPR0SERVICEREQHDR *pReqHdr);
+typedef void (*PFNSUPDRVDESTRUCTOR)(void *pvObj, void *pvUser1, void *pvUser2);
+";
+
+/// How systems make function codes.
+pub const ENCODINGS: &str = r"
+#if defined(RT_OS_WINDOWS)
+# define SUP_CTL_CODE_SIZE(Function, Size) ((0x22U << 16) | (2U << 14) | (((Function) | SUP_IOCTL_FLAG) << 2))
+# define SUP_CTL_CODE_BIG(Function)        SUP_CTL_CODE_SIZE(Function, 0)
+# define SUP_CTL_CODE_FAST(Function)       (SUP_CTL_CODE_SIZE(Function, 0) | 3U)
+# define SUP_CTL_CODE_NO_SIZE(uIOCtl)      (uIOCtl)
+# define SUP_IDC_CODE(Function)            ((0x22U << 16) | (2U << 14) | (((Function) + 2542U) << 2))
+#elif defined(RT_OS_SOLARIS)
+# define SUP_CTL_CODE_SIZE(Function, Size) (0xc0185600U | (Function) | SUP_IOCTL_FLAG)
+# define SUP_CTL_CODE_BIG(Function)        SUP_CTL_CODE_SIZE(Function, 0)
+# define SUP_CTL_CODE_FAST(Function)       (0x20005600U | (Function) | SUP_IOCTL_FLAG)
+# define SUP_CTL_CODE_NO_SIZE(uIOCtl)      (uIOCtl)
+# define SUP_IDC_CODE(Function)            (0xc0ffee00U | (Function))
+#elif defined(RT_OS_OS2)
+# define SUP_CTL_CODE_SIZE(Function, Size) ((unsigned)(Function))
+# define SUP_CTL_CODE_BIG(Function)        ((unsigned)(Function))
+# define SUP_CTL_CODE_FAST(Function)       ((unsigned)(Function))
+# define SUP_CTL_CODE_NO_SIZE(uIOCtl)      (uIOCtl)
+# define SUP_IDC_CODE(Function)            (0xc0ffee00U | (Function))
+#elif defined(RT_OS_DARWIN) || defined(RT_OS_FREEBSD)
+# define SUP_CTL_CODE_SIZE(Function, Size) (0xc0005600U | (((unsigned)(Size)) << 16) | (Function) | SUP_IOCTL_FLAG)
+# define SUP_CTL_CODE_BIG(Function)        (0x20005600U | (Function) | SUP_IOCTL_FLAG)
+# define SUP_CTL_CODE_FAST(Function)       (0x20005600U | (Function) | SUP_IOCTL_FLAG)
+# define SUP_CTL_CODE_NO_SIZE(uIOCtl)      ((uIOCtl) & ~0x1fff0000U)
+# define SUP_IDC_CODE(Function)            (0xc0ffee00U | (Function))
+#else
+# define SUP_CTL_CODE_SIZE(Function, Size) (0xc0005600U | (((unsigned)(Size)) << 16) | (Function) | SUP_IOCTL_FLAG)
+# define SUP_CTL_CODE_BIG(Function)        (0x5600U | (Function) | SUP_IOCTL_FLAG)
+# define SUP_CTL_CODE_FAST(Function)       (0x5600U | (Function) | SUP_IOCTL_FLAG)
+# define SUP_CTL_CODE_NO_SIZE(uIOCtl)      ((uIOCtl) & ~0x3fff0000U)
+# define SUP_IDC_CODE(Function)            (0xc0ffee00U | (Function))
+#endif
+
+";
+
+/// Members of the systems at the end of a structure.
+pub fn tail_of(name: &str) -> &'static str {
+    match name {
+        "SUPDRVSESSION" => {
+            r"#ifndef SUPDRV_AGNOSTIC
+# ifdef RT_OS_DARWIN
+    void *pvSupDrvClient;
+    bool fOpened;
+# endif
+# ifdef RT_OS_OS2
+    uint16_t sfn;
+    uint16_t Alignment;
+# endif
+# if defined(RT_OS_DARWIN) || defined(RT_OS_OS2) || defined(RT_OS_SOLARIS)
+    SUPDRVSESSION *pNextHash;
+# endif
+#endif
+"
+        }
+        "SUPDRVDEVEXT" => {
+            r"#ifndef SUPDRV_AGNOSTIC
+# ifdef RT_OS_WINDOWS
+    void *pObjPowerCallback;
+    void *hPowerCallback;
+# endif
+#endif
+"
+        }
+        _ => "",
+    }
+}
+
+/// Members of the systems before a member.
+pub fn before(c_struct: &str, member: &str) -> &'static str {
+    match (c_struct, member) {
+        ("SUPDRVLDRIMAGE", "fNative") => {
+            r"#ifdef RT_OS_WINDOWS
+    void *pvNtSectionObj;
+    RTR0MEMOBJ hMemLock;
+#endif
+#if defined(RT_OS_SOLARIS) && defined(VBOX_WITH_NATIVE_SOLARIS_LOADING)
+    int idSolMod;
+    struct modctl *pSolModCtl;
+#endif
+"
+        }
+        _ => "",
+    }
+}
+
+/// The functions.
+pub const FUNCTIONS: &str = r"
+/*
+ * Entry points of the core.
+ *
+ * Context: T = an ordinary thread, may block; I = anywhere, also with interrupts off.
+ */
+/* T: builds the driver around zeroed storage that stays where it is; cbSession is the size of a session with the system's members. */
+int      VBOXCALL supdrvInitDevExt(SUPDRVDEVEXT *pDevExt, size_t cbSession);
+/* T: no session may exist. */
+void     VBOXCALL supdrvDeleteDevExt(SUPDRVDEVEXT *pDevExt);
+/* T: in the context of the opener; *ppSession is NULL on failure. */
+int      VBOXCALL supdrvCreateSession(SUPDRVDEVEXT *pDevExt, bool fUser, bool fUnrestricted, SUPDRVSESSION **ppSession);
+/* I: the new number of references, UINT32_MAX for something else than a session. */
+uint32_t VBOXCALL supdrvSessionRetain(SUPDRVSESSION *pSession);
+/* T if it may be the last reference, else I. */
+uint32_t VBOXCALL supdrvSessionRelease(SUPDRVSESSION *pSession);
+/* T: the buffer is as large as the larger of cbIn and cbOut in the header, which the caller has checked. */
+int      VBOXCALL supdrvIOCtl(uintptr_t uIOCtl, SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, SUPREQHDR *pReqHdr);
+/* T: the same with the true size of the buffer. */
+int      VBOXCALL supdrvIOCtlSized(uintptr_t uIOCtl, SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, SUPREQHDR *pReqHdr, size_t cbReq);
+/* T: for unrestricted sessions; the result is the status. */
+int      VBOXCALL supdrvIOCtlFast(uintptr_t uIOCtl, VMCPUID idCpu, SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession);
+/* T: pSession is NULL for CONNECT. */
+int      VBOXCALL supdrvIDC(uintptr_t uIOCtl, SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, SUPDRVIDCREQHDR *pReqHdr);
+
+/*
+ * Hooks that the driver provides. All are called in context T, except the last two of VT-x: I. The loader's are called with its mutex held.
+ */
+void VBOXCALL supdrvOSObjInitCreator(SUPDRVOBJ *pObj, SUPDRVSESSION *pSession);
+/* true: decided, *prc is the answer; false: the default policy decides. */
+bool VBOXCALL supdrvOSObjCanAccess(SUPDRVOBJ *pObj, SUPDRVSESSION *pSession, const char *pszObjName, int *prc);
+bool VBOXCALL supdrvOSGetForcedAsyncTscMode(SUPDRVDEVEXT *pDevExt);
+int  VBOXCALL supdrvOSEnableVTx(bool fEnabled);
+bool VBOXCALL supdrvOSSuspendVTxOnCpu(void);
+void VBOXCALL supdrvOSResumeVTxOnCpu(bool fSuspended);
+/* VERR_NOT_SUPPORTED: the core places the image. Success: pImage->pvImage is set, pvImageAlloc may be. */
+int  VBOXCALL supdrvOSLdrOpen(SUPDRVDEVEXT *pDevExt, SUPDRVLDRIMAGE *pImage, const char *pszFilename);
+void VBOXCALL supdrvOSLdrNotifyOpened(SUPDRVDEVEXT *pDevExt, SUPDRVLDRIMAGE *pImage);
+int  VBOXCALL supdrvOSLdrValidatePointer(SUPDRVDEVEXT *pDevExt, SUPDRVLDRIMAGE *pImage, void *pv, const uint8_t *pbImageBits);
+/* May correct pfnModuleInit, pfnModuleTerm and symbols of the image, and the entry points in the request, whose abImage isn't there. */
+int  VBOXCALL supdrvOSLdrLoad(SUPDRVDEVEXT *pDevExt, SUPDRVLDRIMAGE *pImage, const uint8_t *pbImageBits, SUPLDRLOAD *pReq);
+void VBOXCALL supdrvOSLdrUnload(SUPDRVDEVEXT *pDevExt, SUPDRVLDRIMAGE *pImage);
+#ifdef RT_OS_DARWIN
+int  VBOXCALL supdrvDarwinResumeSuspendedKbds(void);
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SUPDRV_H */
+";
