@@ -31,10 +31,11 @@ pub enum Kind {
     Granularity,
     /// VT-x taken from the kernel.
     VtX,
+    PreemptHook,
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 14] = [
     Kind::Heap,
     Kind::SpinLock,
     Kind::Mutex,
@@ -48,6 +49,7 @@ pub const KINDS: [Kind; 13] = [
     Kind::NativeImage,
     Kind::Granularity,
     Kind::VtX,
+    Kind::PreemptHook,
 ];
 
 /// Live objects of each kind, in the order of [`KINDS`].

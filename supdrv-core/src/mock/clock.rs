@@ -48,6 +48,7 @@ impl Default for Clock {
 #[derive(Debug)]
 struct Schedule {
     running: bool,
+    interval_ns: u64,
     next_ns: u64,
     /// Tick numbers per CPU.
     ticks: Vec<u64>,
@@ -102,7 +103,7 @@ impl State {
     fn fire(&self, machine: &Machine, now_ns: u64) {
         {
             let mut schedule = locked(&self.schedule);
-            let interval = self.spec.0.interval_ns;
+            let interval = schedule.interval_ns;
             // Fixed points; those that were missed are skipped.
             match now_ns.saturating_sub(schedule.next_ns).checked_div(interval) {
                 Some(missed) => schedule.next_ns += (missed + 1) * interval,
@@ -225,6 +226,13 @@ impl<E: Codes> OsTime for MockOs<E> {
     }
 }
 
+impl Timer {
+    /// Changes the period from the next expiry on.
+    pub(super) fn set_interval_ns(&self, interval_ns: u64) {
+        locked(&self.state.schedule).interval_ns = interval_ns;
+    }
+}
+
 impl Drop for Timer {
     fn drop(&mut self) {
         self.machine.require(Class::T, Call::TimerDestroy);
@@ -255,7 +263,8 @@ impl<E: Codes> OsTimer for MockOs<E> {
             TimerTarget::Cpu(id) if self.index_of_cpu(id).is_none() => return Err(VERR_CPU_NOT_FOUND),
             _ => {}
         }
-        let schedule = Schedule { running: false, next_ns: 0, ticks: std::vec![0; MAX_CPUS] };
+        let interval_ns = spec.interval_ns;
+        let schedule = Schedule { running: false, interval_ns, next_ns: 0, ticks: std::vec![0; MAX_CPUS] };
         let state = Arc::new(State {
             spec: Shared(*spec),
             schedule: Mutex::new(schedule),

@@ -63,6 +63,13 @@ pub enum Call {
     ObjCanAccess,
     Ring0Exports,
     GipPublished,
+    KernelCopy,
+    WallClock,
+    TimerChangeInterval,
+    MpPoke,
+    ThreadSpawn,
+    PreemptHookCreate,
+    PreemptHookDestroy,
     ResumeSuspendedKeyboards,
 }
 

@@ -43,10 +43,9 @@ impl Machine {
     }
 }
 
-impl<E: Codes> OsHeap for MockOs<E> {
-    fn heap_alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
-        self.require(Class::T, Call::HeapAlloc);
-        self.fallible(Call::HeapAlloc, VERR_NO_MEMORY).ok()?;
+impl<E: Codes> MockOs<E> {
+    /// A zeroed block, in any context.
+    pub(super) fn heap_block(&self, layout: Layout) -> Option<NonNull<u8>> {
         if layout.size() == 0 || layout.align() > HEADER_BYTES {
             self.violation("the heap is asked for an impossible layout");
             return None;
@@ -62,8 +61,11 @@ impl<E: Codes> OsHeap for MockOs<E> {
         Some(unsafe { base.add(HEADER_BYTES) })
     }
 
-    unsafe fn heap_free(&self, ptr: NonNull<u8>, layout: Layout) {
-        self.require(Class::T, Call::HeapFree);
+    /// Frees a block, in any context.
+    ///
+    /// # Safety
+    /// As for [`heap_free`](OsHeap::heap_free).
+    pub(super) unsafe fn heap_unblock(&self, ptr: NonNull<u8>, layout: Layout) {
         // SAFETY: condition of the function: a block has its header before it.
         let base = unsafe { ptr.sub(HEADER_BYTES) };
         let mut header = base.cast::<Header>();
@@ -79,5 +81,19 @@ impl<E: Codes> OsHeap for MockOs<E> {
             ptr.write_bytes(POISON, layout.size());
             std::alloc::dealloc(base.as_ptr(), host);
         }
+    }
+}
+
+impl<E: Codes> OsHeap for MockOs<E> {
+    fn heap_alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
+        self.require(Class::T, Call::HeapAlloc);
+        self.fallible(Call::HeapAlloc, VERR_NO_MEMORY).ok()?;
+        self.heap_block(layout)
+    }
+
+    unsafe fn heap_free(&self, ptr: NonNull<u8>, layout: Layout) {
+        self.require(Class::T, Call::HeapFree);
+        // SAFETY: conditions of the function.
+        unsafe { self.heap_unblock(ptr, layout) };
     }
 }

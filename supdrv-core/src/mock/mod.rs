@@ -14,6 +14,7 @@
 //! | memory | [`memory`], [`user`] | real pages at a ring-3 and a ring-0 address at once; protection; faults; physical addresses |
 //! | images | [`image`] | run machine code from image memory; play a native loader |
 //! | policy | [`policy`] | answer the policy hooks; read the log |
+//! | modules | [`module`] | threads, preemption hooks and what else only loaded modules ask for |
 //!
 //! [`client`] drives a driver through its dispatcher as ring-3 does, [`replay`] repeats a scenario with every call failing once.
 //!
@@ -33,6 +34,7 @@ pub mod identity;
 pub mod image;
 pub mod lock;
 pub mod memory;
+pub mod module;
 pub mod packet;
 pub mod policy;
 pub mod replay;
@@ -90,6 +92,7 @@ pub struct Machine {
     identity: Mutex<identity::Identities>,
     images: Mutex<image::Images>,
     policy: Mutex<policy::Policy>,
+    modules: Mutex<module::Modules>,
 }
 
 impl fmt::Debug for Machine {
@@ -146,6 +149,7 @@ impl<E: Codes> MockOs<E> {
             identity: Default::default(),
             images: Default::default(),
             policy: Default::default(),
+            modules: Default::default(),
         };
         Self { machine: Arc::new(machine), is_owner: true, codes: PhantomData }
     }
