@@ -5,7 +5,7 @@
 //! written last on the way up and cleared first on the way down, so that nobody can open a half-built driver.
 //!
 //! ```text
-//!   init: device lock ► session list ► loader ► components ► GIP ► cookie        delete: the same backwards
+//!   init: device lock ► session list ► loader ► components ► GIP ► tracer ► cookie        delete: the same backwards
 //! ```
 
 use core::ptr::NonNull;
@@ -23,6 +23,7 @@ use crate::object::{Objects, Registry, SessionKey};
 use crate::os::{LockClass, SessionKind, SupdrvOs};
 use crate::session::{Session, SessionRef};
 use crate::sync::IrqSpinLock;
+use crate::tracer::{Tracer, TracerCounters};
 use crate::tree::{Node, Tree};
 
 /// What exists in a driver at some moment; all zero when the last client is gone.
@@ -40,6 +41,8 @@ pub struct Counters {
     pub factories: usize,
     /// Sessions that use the GIP.
     pub gip_users: usize,
+    /// Tracepoints.
+    pub tracer: TracerCounters,
 }
 
 /// The driver's state.
@@ -53,6 +56,7 @@ pub struct Driver<O: SupdrvOs> {
     loader: Loader<O>,
     components: Components<O>,
     gip: Gip<O>,
+    tracer: Tracer<O>,
     functions: Array<Function, O>,
 }
 
@@ -90,12 +94,18 @@ impl<O: SupdrvOs> Driver<O> {
             loader: Loader::new(os)?,
             components: Components::new(os)?,
             gip: Gip::new(os)?,
+            tracer: Tracer::new(os)?,
             functions: crate::ring0::table(os, os.ring0_exports())?,
         };
         let driver = Box::new(os, driver)?;
         // The GIP's callbacks point into the driver: it is started when the driver has its final place.
         // SAFETY: the view is valid (condition of the function).
         driver.gip.create(unsafe { view.as_ref() })?;
+        // SAFETY: as above; the view stays until the driver is deleted.
+        if let Err(status) = unsafe { driver.tracer.start(view) } {
+            driver.gip.destroy(driver.published());
+            return Err(status);
+        }
         driver.publish();
         Ok(driver)
     }
@@ -124,6 +134,7 @@ impl<O: SupdrvOs> Driver<O> {
         view.cookie.store(0, Ordering::Release);
         view.objects.store(0, Ordering::Relaxed);
         driver.os.gip_published(0);
+        driver.tracer.stop(view);
         driver.gip.destroy(view);
         driver.loader.clear();
         driver.objects.clear();
@@ -193,6 +204,11 @@ impl<O: SupdrvOs> Driver<O> {
         &self.gip
     }
 
+    /// Tracepoints and their consumer.
+    pub const fn tracer(&self) -> &Tracer<O> {
+        &self.tracer
+    }
+
     /// What modules can link against.
     pub fn functions(&self) -> &[Function] {
         &self.functions
@@ -250,6 +266,7 @@ impl<O: SupdrvOs> Driver<O> {
             images: self.loader.image_count(),
             factories: self.components.count(),
             gip_users: self.published().gip_users.load(Ordering::Relaxed) as usize,
+            tracer: self.tracer.counters(),
         }
     }
 }

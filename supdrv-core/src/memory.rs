@@ -52,11 +52,11 @@ pub enum MemKind {
 }
 
 /// Pages, a user mapping, or a kernel mapping. Must be freed with [`free`](Self::free) before it is dropped.
-struct OwnedObject<O: SupdrvOs>(Option<O::MemObj>);
+pub(crate) struct OwnedObject<O: SupdrvOs>(pub(crate) Option<O::MemObj>);
 
 impl<O: SupdrvOs> OwnedObject<O> {
     /// Frees the object; `false` if the system couldn't, and it is leaked: its pages may still be reachable.
-    fn free(&mut self, os: &O) -> bool {
+    pub(crate) fn free(&mut self, os: &O) -> bool {
         let Some(object) = self.0.take() else { return true };
         match os.mem_free(object) {
             Ok(()) => true,

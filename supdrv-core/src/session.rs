@@ -7,7 +7,7 @@
 //! could overtake a request. The last release cleans up, in the order of [`Session::clean_up`], which matters:
 //!
 //! ```text
-//!   create ──► in use ──last release──► handles ► objects ► memory ► factories ► images ► GIP ──► freed
+//!   create ──► in use ──last release──► handles ► objects ► tracer ► memory ► factories ► images ► GIP ──► freed
 //! ```
 //!
 //! Destructors of objects are code in images and may use memory of the session, thus objects go before both; terminating
@@ -56,6 +56,7 @@ pub struct Session<O: SupdrvOs> {
     pub(crate) memory: SpinLock<MemoryRefs<O>, O>,
     pub(crate) gip: crate::gip::GipSession,
     pub(crate) loader: crate::loader::LoaderSession,
+    pub(crate) tracer: crate::tracer::TracerSession<O>,
     /// A kernel session whose sibling driver hasn't disconnected.
     connected: AtomicBool,
     /// Last: the system's tail follows it.
@@ -108,6 +109,7 @@ impl<O: SupdrvOs> Session<O> {
             memory,
             gip: Default::default(),
             loader: Default::default(),
+            tracer: Default::default(),
             connected: AtomicBool::new(!kind.is_user()),
             view,
         };
@@ -144,6 +146,11 @@ impl<O: SupdrvOs> Session<O> {
         // Derived from the whole session, so that the way back from the view is a way within the same object.
         // SAFETY: the offset is inside the session.
         unsafe { NonNull::from(self).byte_add(offset_of!(Self, view)).cast() }
+    }
+
+    /// The published view, to read and write what is kept true.
+    pub(crate) const fn published(&self) -> &SessionView {
+        &self.view
     }
 
     /// The session's name in the core's tables.
@@ -247,6 +254,7 @@ impl<O: SupdrvOs> Session<O> {
         let driver = self.driver();
         self.drain_handles();
         driver.objects().release_session(self.key());
+        driver.tracer().session_closing(self);
         self.free_all_memory();
         driver.components().session_closing(self.key());
         driver.loader().session_closing(self);

@@ -183,7 +183,7 @@ layout_struct! {
         /// Reserved.
         tracer_image: usize = "pTracerImage" [0xe8, 0x80],
         /// Version of the tracer helpers, twice.
-        tracer_helpers: [usize; 2] = "TracerHlp" [0xf0, 0x84],
+        tracer_helpers: [AtomicUsize; 2] = "TracerHlp" [0xf0, 0x84],
         /// Sessions that have the tracer open. Kept true.
         tracer_opens: AtomicU32 = "cTracerOpens" [0x100, 0x8c],
         /// Threads inside the tracer.

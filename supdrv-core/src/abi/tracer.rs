@@ -146,7 +146,7 @@ layout_struct! {
         /// Whether it fires.
         enabled: AtomicU8 = "fEnabled" [0x4, 0x4],
         /// Padding.
-        pad0: [u8; 3],
+        pad0: [AtomicU8; 3],
     }
 }
 

@@ -11,6 +11,7 @@ use crate::abi::status::{
     VERR_INVALID_MAGIC, VERR_INVALID_PARAMETER, VERR_NOT_FOUND, VERR_NOT_IMPLEMENTED, VERR_NOT_SUPPORTED,
     VERR_VERSION_MISMATCH, VINF_OBJECT_DESTROYED, VINF_SUCCESS,
 };
+use crate::abi::tracer::TracerUmodFireProbeIn;
 use crate::dispatch::{Handled, MALFORMED, Packet, Reject};
 use crate::hwvirt;
 use crate::loader::call::Vmmr0Call;
@@ -20,6 +21,7 @@ use crate::object::Released;
 use crate::os::{EventKind, MemProt, PAGE_SIZE, SupdrvOs, WaitMode};
 use crate::semaphore::{deadline_ns, timeout_ms, timeout_ns};
 use crate::session::Session;
+use crate::tracer::UmodRequest;
 
 pub fn handle<O: SupdrvOs>(session: &Session<O>, function: Function, packet: &mut Packet<'_>) -> Handled {
     use Function as F;
@@ -54,14 +56,21 @@ pub fn handle<O: SupdrvOs>(session: &Session<O>, function: Function, packet: &mu
         F::SemOp2 => sem_op2(session, packet),
         F::SemOp3 => sem_op3(session, packet),
         F::VtCaps => vt_caps(session, packet),
-        F::TracerUmodReg => {
-            if !packet.input::<r::TracerUmodRegIn>()?.name.contains(&0) {
-                return Err(Reject::Request(VERR_INVALID_PARAMETER));
-            }
-            Ok(VERR_NOT_IMPLEMENTED)
+        F::TracerOpen => {
+            let input: r::TracerOpenIn = packet.input()?;
+            Ok(session.tracer_open(input.cookie, input.arg).unwrap_or_else(|status| status))
         }
-        F::TracerOpen | F::TracerClose | F::TracerIoctl | F::TracerUmodDereg | F::TracerUmodFireProbe => {
-            Ok(VERR_NOT_IMPLEMENTED)
+        F::TracerClose => Ok(Status::of(session.tracer_close())),
+        F::TracerIoctl => tracer_ioctl(session, packet),
+        F::TracerUmodReg => tracer_umod_register(session, packet),
+        F::TracerUmodDereg => {
+            let input: r::TracerUmodDeregIn = packet.input()?;
+            Ok(Status::of(session.tracer_umod_deregister(input.header_r3)))
+        }
+        F::TracerUmodFireProbe => {
+            let mut context = packet.input::<TracerUmodFireProbeIn>()?.context;
+            session.tracer_umod_fire(&mut context);
+            Ok(VINF_SUCCESS)
         }
         F::MsrProber => match packet.input::<r::MsrProberIn>()?.operation {
             1..=4 => Ok(VERR_NOT_IMPLEMENTED),
@@ -415,6 +424,27 @@ fn logger_settings(packet: &Packet<'_>) -> Handled {
         SETTINGS => VERR_NOT_FOUND,
         _ => VERR_NOT_SUPPORTED,
     })
+}
+
+fn tracer_ioctl<O: SupdrvOs>(session: &Session<O>, packet: &mut Packet<'_>) -> Handled {
+    let input: r::TracerIoctlIn = packet.input()?;
+    let (status, value) = session.tracer_ioctl(input.command, input.arg).unwrap_or_else(|status| (status, 0));
+    packet.output::<r::TracerIoctlOut>()?.return_value = value;
+    Ok(status)
+}
+
+fn tracer_umod_register<O: SupdrvOs>(session: &Session<O>, packet: &Packet<'_>) -> Handled {
+    let input: r::TracerUmodRegIn = packet.input()?;
+    let name = terminated(&input.name).map_err(|_| Reject::Request(VERR_INVALID_PARAMETER))?;
+    let request = UmodRequest {
+        header_r3: input.header_r3,
+        header_address: input.header_address,
+        strings_r3: input.strings_r3,
+        strings_bytes: input.strings_bytes,
+        name,
+        flags: input.flags,
+    };
+    Ok(Status::of(session.tracer_umod_register(&request)))
 }
 
 fn sem_kind(sem_type: u32) -> Option<EventKind> {

@@ -68,6 +68,9 @@ impl<O: SupdrvOs> Loader<O> {
         let tables = Tables::new(&self.os, request.symbols, request.strings)?;
         let result = self.run(&mut images, session, request, tables);
         if result.is_err() {
+            if let Some(image) = images.at(request.base) {
+                session.driver().tracer().module_unloading(image.handle() as usize);
+            }
             self.roll_back(&mut images, request.base);
         }
         result

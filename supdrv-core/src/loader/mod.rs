@@ -357,6 +357,7 @@ impl<O: SupdrvOs> Loader<O> {
             // Terminating code may have registered once more.
             cleared += driver.objects().clear_destructors_in(image.base, bytes);
         }
+        driver.tracer().module_unloading(image.handle() as usize);
         if cleared != 0 {
             log(&self.os, &[b"supdrv: objects outlive their image ", &image.view.name]);
         }

@@ -21,6 +21,15 @@ pub trait OsPolicy: super::OsIdentity {
     /// How the system makes the function codes of requests.
     const ENCODING: Encoding;
 
+    /// Whether the system's loader may leave link-time addresses in the tracepoints of modules (Darwin).
+    const KEEPS_LINK_ADDRESSES: bool = false;
+
+    /// The system's own tracer, which then is the only one; a record that is always valid. Class T.
+    #[doc(alias = "supdrvDTraceInit")]
+    fn native_tracer(&self) -> Option<core::ptr::NonNull<crate::abi::tracer::TracerReg>> {
+        None
+    }
+
     /// What loaded modules can link against, besides the numbers that the core knows itself. Class T.
     fn ring0_exports(&self) -> &'static [Export] {
         &[]

@@ -9,6 +9,15 @@
 //! Under a spinlock the core allocates nothing, frees nothing and calls nobody: what must be freed is moved out of the
 //! guarded data and dropped after the guard.
 
+mod gate;
+
+/// The gate is also compiled with a model checker's atomics, in its test.
+mod atomics {
+    pub use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+}
+
+pub use gate::{Gate, Pass};
+
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
