@@ -23,7 +23,7 @@ use crate::object::{Objects, Registry, SessionKey};
 use crate::os::{LockClass, SessionKind, SupdrvOs};
 use crate::session::{Session, SessionRef};
 use crate::sync::IrqSpinLock;
-use crate::tracer::{Tracer, TracerCounters};
+use crate::tracer::Tracer;
 use crate::tree::{Node, Tree};
 
 /// What exists in a driver at some moment; all zero when the last client is gone.
@@ -41,8 +41,6 @@ pub struct Counters {
     pub factories: usize,
     /// Sessions that use the GIP.
     pub gip_users: usize,
-    /// Tracepoints.
-    pub tracer: TracerCounters,
 }
 
 /// The driver's state.
@@ -266,7 +264,6 @@ impl<O: SupdrvOs> Driver<O> {
             images: self.loader.image_count(),
             factories: self.components.count(),
             gip_users: self.published().gip_users.load(Ordering::Relaxed) as usize,
-            tracer: self.tracer.counters(),
         }
     }
 }
