@@ -19,7 +19,7 @@ use crate::sync::Mutex;
 use crate::tree::{Node, Tree};
 
 /// Bytes of a factory's name field.
-const FACTORY_NAME_BYTES: usize = 56;
+pub const FACTORY_NAME_BYTES: usize = 56;
 /// Most bytes of an interface's UUID in text form, with its NUL.
 pub const MAX_UUID_BYTES: usize = 37;
 

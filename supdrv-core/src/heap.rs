@@ -63,6 +63,18 @@ impl<T, O: OsHeap + Clone> Box<T, O> {
     }
 }
 
+impl<T: FromZeros, O: OsHeap + Clone> Box<T, O> {
+    /// A zeroed value, for types that are too large to be moved.
+    ///
+    /// # Errors
+    /// `VERR_NO_MEMORY`.
+    pub fn new_zeroed(os: &O) -> Result<Self> {
+        const { assert!(size_of::<T>() != 0) };
+        let memory = alloc_zeroed(os, Layout::new::<T>())?.cast::<T>();
+        Ok(Self { value: memory, os: os.clone(), _owns: PhantomData })
+    }
+}
+
 impl<T, O: OsHeap> Box<T, O> {
     /// Address of the value, which doesn't change while it lives.
     #[must_use]

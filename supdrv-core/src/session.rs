@@ -252,6 +252,7 @@ impl<O: SupdrvOs> Session<O> {
     /// Everything the session holds, in the order of the module's documentation.
     fn clean_up(&self) {
         let driver = self.driver();
+        driver.os().session_closing(self.key());
         self.drain_handles();
         driver.objects().release_session(self.key());
         driver.tracer().session_closing(self);

@@ -123,8 +123,12 @@ pub trait OsArch {
         if usize::BITS < 64 {
             return true;
         }
-        let unused = u64::BITS - self.virtual_address_bits().min(u64::BITS);
-        let address = (address as u64).cast_signed();
-        (address << unused) >> unused == address
+        let fits = |bits: u32| {
+            let unused = u64::BITS - bits.min(u64::BITS);
+            let address = (address as u64).cast_signed();
+            (address << unused) >> unused == address
+        };
+        // The CPU is only asked when it makes a difference.
+        fits(48) || fits(self.virtual_address_bits())
     }
 }

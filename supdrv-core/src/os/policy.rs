@@ -39,6 +39,9 @@ pub trait OsPolicy: super::OsIdentity {
     /// with 0 the ring-0 runtime frees what modules left behind. Class T.
     fn gip_published(&self, _address: usize) {}
 
+    /// A session is about to be cleaned up; its address is what modules use as the key of their loggers. Class T.
+    fn session_closing(&self, _session: usize) {}
+
     /// May note more about the creator of an object; seed hook `supdrvOSObjInitCreator`. Class T, no locks held.
     #[doc(alias = "supdrvOSObjInitCreator")]
     fn obj_init_creator(&self, _object: &mut crate::abi::published::ObjectView, _session: &Self::SessionExt) {

@@ -1,7 +1,57 @@
 //! What loaded modules can link against: the driver's exports by name.
 //!
-//! The first ten entries are plain numbers that describe the running kernel, in a fixed order. The functions follow, as the
-//! system's shim provides them.
+//! The first ten entries are plain numbers that describe the running kernel, in a fixed order. The functions follow in the order of the
+//! [`catalogue`]; one module for each family implements them over the seam, generic over [`Ring0`]. [`ring0_exports!`](crate::ring0_exports!)
+//! makes them real for a system.
+//!
+//! # Rules of all functions
+//!
+//! They are called by C, through pointers, by code that the driver has loaded and cannot distrust: a module in the kernel can do
+//! everything anyway. So the contract of each is that of the C function: pointers are null or good, handles are 0 or were handed out here, and what
+//! is passed stays valid as long as the function's description says. That is the one reason for every `unsafe fn` of the families, and what their
+//! `SAFETY` comments mean by "the contract of the C function". Handles that are wrong are still noticed where that costs nothing ([`handle`]).
+//! Results are status codes, or what the description says. Context classes are those of [`crate::os`].
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "one contract for all families, given in the module's documentation"
+)]
+#![allow(clippy::too_many_arguments, reason = "the C functions' own")]
+
+pub mod access;
+pub mod assert;
+pub mod catalogue;
+pub mod crc;
+pub mod errno;
+pub mod event;
+pub mod fast_mutex;
+pub mod format;
+mod handle;
+pub mod handle_table;
+pub mod heap;
+pub mod log;
+pub mod memobj;
+pub mod mp;
+pub mod mutex;
+pub mod net;
+pub mod notify;
+pub mod process;
+mod runtime;
+pub mod sched;
+pub mod spinlock;
+pub mod string;
+pub mod supr0;
+pub mod supsem;
+pub mod thread;
+pub mod thread_ctx;
+mod thunk;
+pub mod time;
+pub mod timer;
+pub mod tracer;
+pub mod types;
+pub mod uuid;
+mod va;
+
+pub use runtime::{Ring0, State, events};
 
 use crate::abi::requests::Function;
 use crate::abi::status::Result;
