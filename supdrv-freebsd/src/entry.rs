@@ -17,16 +17,17 @@ use supdrv_core::abi::requests::HEADER_BYTES;
 use supdrv_core::abi::status::{VERR_INVALID_PARAMETER, VERR_RESOURCE_BUSY};
 use supdrv_core::dispatch;
 use supdrv_core::dispatch::user::{self, Claim, Failure};
-use supdrv_core::driver::Driver;
+use supdrv_core::driver::{Counters, Driver};
 use supdrv_core::heap::Box;
 use supdrv_core::idc;
 use supdrv_core::os::{OsLog, SessionKind};
+use supdrv_core::ring0::events;
 use supdrv_core::session::{Session, SessionRef};
 use zerocopy::FromZeros;
 
 use crate::glue::{self, Caller};
 use crate::kernel::{self, IoctlCode, Opaque};
-use crate::module;
+use crate::module::{self, Runtime};
 use crate::os::FreeBsd;
 
 /// Lowest priority number that the kernel's event handlers have: any.
@@ -47,11 +48,25 @@ const NODES: [Node; 2] = [
     Node { name: c"vboxdrvu", kind: SessionKind::UserRestricted },
 ];
 
+/// An event of the kernel that the driver handles.
+struct PowerEvent {
+    name: &'static CStr,
+    handler: unsafe extern "C" fn(*mut c_void),
+}
+
+const POWER_EVENTS: [PowerEvent; 2] = [
+    PowerEvent { name: c"power_suspend", handler: suspending },
+    PowerEvent { name: c"power_resume", handler: resumed },
+];
+/// The ring-0 API's numbers.
+const POWER_SUSPEND: u32 = 1;
+const POWER_RESUME: u32 = 2;
+
 /// What exists while the module is loaded.
 struct Module {
     driver: AtomicPtr<Driver<FreeBsd>>,
     nodes: [AtomicPtr<Opaque>; NODES.len()],
-    resume_handler: AtomicPtr<Opaque>,
+    power_tags: [AtomicPtr<Opaque>; POWER_EVENTS.len()],
     /// Open files, and [`UNLOADING`].
     users: AtomicU32,
 }
@@ -62,7 +77,7 @@ const UNLOADING: u32 = 1 << 31;
 static MODULE: Module = Module {
     driver: AtomicPtr::new(null_mut()),
     nodes: [const { AtomicPtr::new(null_mut()) }; NODES.len()],
-    resume_handler: AtomicPtr::new(null_mut()),
+    power_tags: [const { AtomicPtr::new(null_mut()) }; POWER_EVENTS.len()],
     users: AtomicU32::new(0),
 };
 
@@ -124,18 +139,22 @@ impl Module {
     }
 
     fn watch_power(&self) {
-        let tag = unsafe {
-            let name = c"power_resume".as_ptr();
-            kernel::eventhandler_register(null_mut(), name, resumed, null_mut(), EVENTHANDLER_PRI_ANY)
-        };
-        self.resume_handler.store(tag, Ordering::Relaxed);
+        for (event, tag) in POWER_EVENTS.iter().zip(&self.power_tags) {
+            let registered = unsafe {
+                let (name, function) = (event.name.as_ptr(), event.handler);
+                kernel::eventhandler_register(null_mut(), name, function, null_mut(), EVENTHANDLER_PRI_ANY)
+            };
+            tag.store(registered, Ordering::Relaxed);
+        }
     }
 
     fn unwatch_power(&self) {
-        let tag = self.resume_handler.swap(null_mut(), Ordering::Relaxed);
-        let list = unsafe { kernel::eventhandler_find_list(c"power_resume".as_ptr()) };
-        if !tag.is_null() && !list.is_null() {
-            unsafe { kernel::eventhandler_deregister(list, tag) };
+        for (event, tag) in POWER_EVENTS.iter().zip(&self.power_tags) {
+            let tag = tag.swap(null_mut(), Ordering::Relaxed);
+            let list = unsafe { kernel::eventhandler_find_list(event.name.as_ptr()) };
+            if !tag.is_null() && !list.is_null() {
+                unsafe { kernel::eventhandler_deregister(list, tag) };
+            }
         }
     }
 
@@ -226,10 +245,17 @@ extern "C" fn supdrv_freebsd_unload() -> c_int {
     0
 }
 
+/// The machine goes to sleep. Class T; returns when all modules know.
+unsafe extern "C" fn suspending(_argument: *mut c_void) {
+    events::power_event::<Runtime>(POWER_SUSPEND);
+}
+
+/// The machine woke up. Class T.
 unsafe extern "C" fn resumed(_argument: *mut c_void) {
     if let Some(driver) = MODULE.driver() {
         driver.gip().resumed();
     }
+    events::power_event::<Runtime>(POWER_RESUME);
 }
 
 /// `d_open` of the cdevsw. Class T.
@@ -380,4 +406,10 @@ fn sized(session: &Session<FreeBsd>, code: u32, packet: &mut [u8]) -> c_int {
 unsafe extern "C" fn SUPDrvFreeBSDIDC(code: u32, packet: *mut IdcHeader) -> c_int {
     let Some(driver) = MODULE.driver() else { return VERR_INVALID_PARAMETER.0 };
     unsafe { idc::entry(driver, code, packet) }.0
+}
+
+/// What exists in the loaded driver. Class I.
+#[must_use]
+pub fn counters() -> Option<Counters> {
+    MODULE.driver().map(Driver::counters)
 }

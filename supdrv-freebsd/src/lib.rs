@@ -23,6 +23,7 @@ mod module;
 mod os;
 mod timers;
 
+pub use entry::counters;
 pub use os::FreeBsd;
 
 #[cfg(feature = "kernel")]

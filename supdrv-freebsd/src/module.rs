@@ -1,4 +1,4 @@
-//! What loaded modules may ask for.
+//! What loaded modules may ask for, and the table of what they can import.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::alloc::Layout;
@@ -16,6 +16,9 @@ use crate::kernel;
 use crate::memory::MemObj;
 use crate::os::{FreeBsd, padded};
 use crate::timers::Timer;
+
+// The functions themselves; the kernel's linker knows none of them, modules get them from the driver.
+supdrv_core::ring0_exports!(FreeBsd, FreeBsd, private);
 
 /// Threads of modules that have not left our code yet.
 static THREADS: AtomicUsize = AtomicUsize::new(0);

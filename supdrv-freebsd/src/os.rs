@@ -18,9 +18,11 @@ use supdrv_core::os::{
     CpuSet, CpuidResult, IrqState, LockClass, MAX_CPUS, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap,
     OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
 };
+use supdrv_core::ring0::{Export, events};
 
 use crate::glue::{self, Caller};
 use crate::kernel;
+use crate::module::{self, Runtime};
 
 /// The kernel. Everything it needs to know it asks the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -341,6 +343,18 @@ impl OsLog for FreeBsd {
 
 impl OsPolicy for FreeBsd {
     const ENCODING: Encoding = Encoding::Bsd;
+
+    fn ring0_exports(&self) -> &'static [Export] {
+        module::EXPORTS
+    }
+
+    fn gip_published(&self, address: usize) {
+        events::gip_published::<Runtime>(address);
+    }
+
+    fn session_closing(&self, session: usize) {
+        events::session_closing::<Runtime>(session);
+    }
 
     fn forced_async_tsc_mode(&self, _dev_ext: &DevExtView) -> bool {
         unsafe { glue::supdrv_glue_force_async_tsc() != 0 }
