@@ -3,13 +3,15 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::process::Command;
 
 use supdrv_core::abi::Status;
 use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::abi::requests::HEADER_BYTES;
-use supdrv_core::abi::status::VERR_INTERNAL_ERROR;
+use supdrv_core::abi::status::{
+    VERR_INTERNAL_ERROR, VERR_INVALID_POINTER, VERR_NO_MEMORY, VERR_TOO_MUCH_DATA,
+};
 use supdrv_core::driver::Counters;
 
 use super::{Capabilities, Device, Node, OpenError, Refused, Transport, claims, copy_common};
@@ -66,6 +68,15 @@ impl Transport for DeviceNodes {
 
     fn encoding(&self) -> Encoding {
         Encoding::Linux
+    }
+
+    fn refusal(&self, status: Status) -> Refused {
+        Refused::Os(match status {
+            VERR_TOO_MUCH_DATA => libc::E2BIG,
+            VERR_INVALID_POINTER => libc::EFAULT,
+            VERR_NO_MEMORY => libc::ENOMEM,
+            _ => libc::EINVAL,
+        })
     }
 
     fn open(&self, node: Node) -> Result<Box<dyn Device>, OpenError> {
@@ -155,6 +166,12 @@ impl OpenNode {
         self.call_exact(code, copy.bytes())?;
         copy_common(packet, copy.bytes());
         Ok(())
+    }
+}
+
+impl AsRawFd for OpenNode {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 

@@ -145,6 +145,12 @@ pub trait Transport: Send + Sync {
     /// How the system on the other side makes function codes.
     fn encoding(&self) -> Encoding;
 
+    /// What a client sees of a packet that driver or shell refuse with `status`: the status itself, or whatever the system makes
+    /// of it.
+    fn refusal(&self, status: Status) -> Refused {
+        Refused::Status(status)
+    }
+
     /// Opens a device node for the calling process.
     ///
     /// # Errors

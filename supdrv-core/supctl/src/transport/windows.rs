@@ -6,6 +6,7 @@ use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle};
 use std::process::Command;
 
+use supdrv_core::abi::Status;
 use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::abi::requests::HEADER_BYTES;
 
@@ -19,6 +20,7 @@ const INVALID_HANDLE: RawHandle = usize::MAX as RawHandle;
 const ERROR_FILE_NOT_FOUND: i32 = 2;
 const ERROR_PATH_NOT_FOUND: i32 = 3;
 const ERROR_ACCESS_DENIED: i32 = 5;
+const ERROR_INVALID_PARAMETER: i32 = 87;
 
 #[link(name = "kernel32")]
 unsafe extern "system" {
@@ -77,6 +79,10 @@ impl Transport for DeviceNodes {
 
     fn encoding(&self) -> Encoding {
         Encoding::Windows
+    }
+
+    fn refusal(&self, _status: Status) -> Refused {
+        Refused::Os(ERROR_INVALID_PARAMETER)
     }
 
     fn open(&self, node: Node) -> Result<Box<dyn Device>, OpenError> {
