@@ -1,10 +1,13 @@
 //! Pages of this process, for those who lock them or take rights away from them.
 
+use core::any::Any;
+
 /// Page-aligned memory of this process' own, zeroed, of whole pages.
-#[derive(Debug)]
 pub struct Pages {
     address: usize,
     count: usize,
+    /// Whoever the pages are borrowed from; nobody if they are ours.
+    owner: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// Size of a page in bytes.
@@ -15,7 +18,16 @@ impl Pages {
     #[must_use]
     pub fn new(count: usize) -> Option<Self> {
         let count = count.max(1);
-        Some(Self { address: imp::allocate(count.checked_mul(PAGE_BYTES)?)?, count })
+        Some(Self { address: imp::allocate(count.checked_mul(PAGE_BYTES)?)?, count, owner: None })
+    }
+
+    /// Pages of somebody else, who is dropped with them.
+    ///
+    /// # Safety
+    /// `count` pages are at `address`, readable and writable, as long as `owner` lives, and nobody has references to them.
+    #[must_use]
+    pub unsafe fn of_owner(address: usize, count: usize, owner: Box<dyn Any + Send + Sync>) -> Self {
+        Self { address, count, owner: Some(owner) }
     }
 
     /// Where they begin.
@@ -59,6 +71,9 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
+        if self.owner.is_some() {
+            return;
+        }
         imp::free(self.address, self.count * PAGE_BYTES);
     }
 }

@@ -16,7 +16,7 @@ use super::{Case, Check, Ctx, Need, case, ensure, fail, fails_with, joined, not_
 use crate::client::{Client, OwnedPages, Protection};
 use crate::error::Error;
 use crate::packet::Packet;
-use crate::pages::{PAGE_BYTES, Pages};
+use crate::pages::PAGE_BYTES;
 
 const GROUP: &str = "memory";
 const BELOW_4G: u64 = 1 << 32;
@@ -200,14 +200,10 @@ fn ring3_reads(ctx: &Ctx<'_>) -> Check {
     Ok(())
 }
 
-fn own_pages(count: usize) -> Check<Pages> {
-    Pages::new(count).ok_or_else(|| super::Stop::NotAvailable("this process has no memory left".into()))
-}
-
 fn ring0_reads_locked(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
     let probe = Probe::new(ctx, "locked", Kind::Service)?.load(&client)?;
-    let pages = own_pages(4)?;
+    let pages = ctx.user_pages(4)?;
     client.page_lock(pages.address(), 4)?;
     let r0 = match client.page_map_kernel(pages.address(), 0, 4 * PAGE_BYTES as u32) {
         Err(Error::Failed { status: VERR_NOT_SUPPORTED, .. }) => {
@@ -414,7 +410,7 @@ fn free_nothing(ctx: &Ctx<'_>) -> Check {
 fn free_other_kind(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
     let (pages, low, contiguous) = (client.pages(1, true)?, client.low(1)?, client.contiguous(1)?);
-    let locked = own_pages(1)?;
+    let locked = ctx.user_pages(1)?;
     client.page_lock(locked.address(), 1)?;
     let held = [
         (pages.r3(), Function::PageFree),
@@ -459,7 +455,7 @@ fn free_foreign(ctx: &Ctx<'_>) -> Check {
 fn lock(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
     for count in [1, 2, 17] {
-        let pages = own_pages(count)?;
+        let pages = ctx.user_pages(count)?;
         let phys = client.page_lock(pages.address(), count as u32)?;
         let distinct: BTreeSet<u64> = phys.iter().copied().collect();
         same("the number of different pages", distinct.len(), count)?;
@@ -473,7 +469,7 @@ fn lock(ctx: &Ctx<'_>) -> Check {
 
 fn lock_twice(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
-    let pages = own_pages(2)?;
+    let pages = ctx.user_pages(2)?;
     let first = client.page_lock(pages.address(), 2)?;
     let second = client.page_lock(pages.address(), 2)?;
     same("the pages' addresses", &second, &first)?;
@@ -489,7 +485,7 @@ fn lock_packet(ctx: &Ctx<'_>, r3: usize, pages: u32) -> Packet {
 
 fn lock_refused(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
-    let pages = own_pages(1)?;
+    let pages = ctx.user_pages(1)?;
     for (r3, count) in [(pages.address(), 0), (0, 1), (0xfff, 1)] {
         ctx.refuses(client.device(), &mut lock_packet(ctx, r3, count), VERR_INVALID_PARAMETER)?;
     }
@@ -498,7 +494,7 @@ fn lock_refused(ctx: &Ctx<'_>) -> Check {
 
 fn lock_unaligned(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
-    let pages = own_pages(2)?;
+    let pages = ctx.user_pages(2)?;
     for r3 in [pages.address() + 1, pages.address() + 0x800, 0x1001] {
         header_only(ctx, &client, lock_packet(ctx, r3, 1), VERR_INVALID_PARAMETER)?;
     }
@@ -507,7 +503,7 @@ fn lock_unaligned(ctx: &Ctx<'_>) -> Check {
 
 fn lock_nothing(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
-    let pages = own_pages(1)?;
+    let pages = ctx.user_pages(1)?;
     let hole = pages.address();
     drop(pages);
     // The page just given back, and addresses that no process has.
@@ -680,7 +676,7 @@ fn close_frees(ctx: &Ctx<'_>) -> Check {
     client.page_alloc(3, true)?;
     client.low_alloc(3)?;
     client.cont_alloc(3)?;
-    let locked = own_pages(3)?;
+    let locked = ctx.user_pages(3)?;
     client.page_lock(locked.address(), 3)?;
     client
         .page_map_kernel(locked.address(), 0, 3 * PAGE_BYTES as u32)

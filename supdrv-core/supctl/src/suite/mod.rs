@@ -40,6 +40,7 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 use crate::client::Client;
 use crate::error::Error;
 use crate::packet::Packet;
+use crate::pages::Pages;
 use crate::transport::{Capabilities, Device, Node, Transport};
 
 pub use process::{HOLD_ARGUMENT, hold_everything};
@@ -287,6 +288,12 @@ impl Ctx<'_> {
             self.transport.pass_time(Duration::from_millis(1));
         }
         condition()
+    }
+
+    /// Pages of this process that the driver can lock.
+    fn user_pages(&self, count: usize) -> Check<Pages> {
+        let pages = self.transport.user_pages(count);
+        pages.ok_or_else(|| Stop::NotAvailable("this process has no memory left".into()))
     }
 
     /// A name for an image that no other client of the driver uses.

@@ -12,7 +12,7 @@ use super::probe::{Kind, Probe};
 use super::{Case, Check, Ctx, Need, Stop, case, ensure, fail, joined, not_available, same, zeroed};
 use crate::client::{Client, EventType};
 use crate::packet::Packet;
-use crate::pages::{PAGE_BYTES, Pages};
+use crate::pages::PAGE_BYTES;
 use crate::transport::{Node, Transport};
 
 const GROUP: &str = "processes";
@@ -54,7 +54,7 @@ fn denied(client: &Client, mut packet: Packet) -> Check {
 
 fn no_allocation_elsewhere(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
-    let page = Pages::new(1).ok_or_else(|| Stop::NotAvailable("no memory".into()))?;
+    let page = ctx.user_pages(1)?;
     let allocate = r::PageAllocExIn { pages: 1, kernel_mapping: 1, user_mapping: 1, ..zeroed() };
     let out_bytes = size_of::<r::PageAllocExOut>() + 8;
     denied(&client, ctx.packet(Function::PageAllocEx, &allocate, out_bytes))?;
@@ -102,7 +102,7 @@ fn released_elsewhere(ctx: &Ctx<'_>) -> Check {
     let event = client.sem_create(EventType::Single)?;
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| elsewhere(&client, &mut sem_packet(ctx, event, 0, u32::MAX.into())));
-        ctx.transport.pass_time(core::time::Duration::from_millis(20));
+        ctx.transport.settle(1);
         client.sem_signal(EventType::Single, event)?;
         ctx.until(|| waiter.is_finished());
         same("the wait of the other process", joined(waiter.join())??, VINF_SUCCESS)
@@ -114,7 +114,7 @@ fn signalled_elsewhere(ctx: &Ctx<'_>) -> Check {
     let event = client.sem_create(EventType::Single)?;
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| client.sem_wait_ms(EventType::Single, event, u32::MAX));
-        ctx.transport.pass_time(core::time::Duration::from_millis(20));
+        ctx.transport.settle(1);
         let signal = elsewhere(&client, &mut sem_packet(ctx, event, 3, 0));
         if signal.is_err() {
             client.sem_signal(EventType::Single, event)?;
@@ -181,7 +181,7 @@ fn hold(transport: &dyn Transport, busy: bool) -> Check {
     let pages = client.pages(16, true)?;
     let low = client.low(4)?;
     let contiguous = client.contiguous(4)?;
-    let own = Pages::new(8).ok_or_else(|| Stop::Fail("no memory".into()))?;
+    let own = ctx.user_pages(8)?;
     client.page_lock(own.address(), 8)?;
     match client.page_map_kernel(own.address(), 0, 8 * PAGE_BYTES as u32) {
         Err(error) if error.status() != Some(VERR_NOT_SUPPORTED) => return Err(error.into()),

@@ -8,7 +8,7 @@ use supdrv_core::abi::requests as r;
 use super::probe::{Kind, Probe};
 use super::{Case, Check, Ctx, Need, case, joined, same};
 use crate::client::{Client, Close, EventType};
-use crate::pages::{PAGE_BYTES, Pages};
+use crate::pages::PAGE_BYTES;
 
 const GROUP: &str = "concurrency";
 
@@ -38,7 +38,7 @@ fn in_threads(work: impl Fn(usize) -> Check + Sync) -> Check {
 fn memory(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
     in_threads(|number| {
-        let own = Pages::new(2).ok_or_else(|| super::Stop::NotAvailable("no memory".into()))?;
+        let own = ctx.user_pages(2)?;
         for round in 0..60_usize {
             let pages = client.pages(1 + (round % 5) as u32, true)?;
             let low = client.low(1)?;
@@ -171,7 +171,7 @@ fn racing_header(ctx: &Ctx<'_>) -> Check {
     let client = ctx.client()?;
     let mut packet = ctx.bare(Function::GetPagingMode, size_of::<r::GetPagingModeOut>());
     let code = packet.code();
-    let page = Pages::new(1).ok_or_else(|| super::Stop::NotAvailable("no memory".into()))?;
+    let page = ctx.user_pages(1)?;
     page.write(0, packet.bytes_mut());
     let out_bytes_at = core::mem::offset_of!(r::RequestHeader, out_bytes);
     let stop = AtomicBool::new(false);

@@ -31,6 +31,8 @@ use supdrv_core::abi::status::{VERR_INVALID_PARAMETER, VERR_NO_MEMORY, VERR_TOO_
 use supdrv_core::driver::Counters;
 use zerocopy::FromBytes;
 
+use crate::pages::Pages;
+
 #[cfg(target_os = "linux")]
 pub mod linux;
 #[cfg(windows)]
@@ -162,6 +164,12 @@ pub trait Transport: Send + Sync {
         std::thread::sleep(duration);
     }
 
+    /// Lets threads that are about to wait in the driver get there: `waiting` of them in all. A way that can't see them gives them
+    /// time.
+    fn settle(&self, _waiting: usize) {
+        self.pass_time(Duration::from_millis(20));
+    }
+
     /// The monotonic clock that the driver publishes in the global info page, in nanoseconds.
     fn monotonic_ns(&self) -> u64 {
         host_monotonic_ns()
@@ -175,6 +183,11 @@ pub trait Transport: Send + Sync {
     /// Initial APIC id of the calling thread's CPU.
     fn apic_id(&self) -> u8 {
         host_apic_id()
+    }
+
+    /// Zeroed pages of the process that opens devices, for the driver to lock; `None` if there is no memory.
+    fn user_pages(&self, count: usize) -> Option<Pages> {
+        Pages::new(count)
     }
 
     /// What exists in the driver now, if the way shows it.
@@ -247,12 +260,14 @@ fn copy_common(to: &mut [u8], from: &[u8]) {
     }
 }
 
-/// Does what a system's shell does between a client's packet and the core: checks the header, copies the input into a buffer of
-/// its own, zeroes the rest, calls `dispatch`, copies the output back. For in-process transports to a driver without a shell.
+/// Does what a system's shell does between a client's packet and the core: checks header and size, copies the input into a buffer
+/// of its own, zeroes the rest, calls `dispatch`, copies the output back. For in-process transports to a driver without a shell.
 ///
 /// # Errors
 /// The header is malformed, or what `dispatch` fails with; the packet is as it was.
 pub fn buffered(
+    encoding: Encoding,
+    code: u32,
     packet: &mut [u8],
     dispatch: impl FnOnce(&mut [u8]) -> Result<(), Status>,
 ) -> Result<(), Refused> {
@@ -264,6 +279,10 @@ pub fn buffered(
     }
     if bytes > MAX_REQUEST_BYTES {
         return refused(VERR_TOO_MUCH_DATA);
+    }
+    let size_field = encoding.size_field(code) as usize;
+    if encoding != Encoding::Solaris && size_field != 0 && size_field != bytes {
+        return refused(VERR_INVALID_PARAMETER);
     }
     let mut scratch = Scratch::new(bytes);
     let Some(buffer) = scratch.bytes().get_mut(..bytes) else { return refused(VERR_NO_MEMORY) };
@@ -348,7 +367,7 @@ mod tests {
     #[test]
     fn a_buffered_packet_hides_what_is_beyond_the_input_and_keeps_what_is_beyond_the_output() {
         let mut bytes = packet(28, 40, 48);
-        buffered(&mut bytes, |kernel| {
+        buffered(Encoding::Os2, 1, &mut bytes, |kernel| {
             assert_eq!(kernel.len(), 40);
             assert_eq!(kernel[24..28], [0xcc; 4]);
             assert_eq!(kernel[28..], [0; 12]);
@@ -364,7 +383,7 @@ mod tests {
     fn a_refused_packet_comes_back_as_it_was() {
         let mut bytes = packet(28, 28, 28);
         let before = bytes.clone();
-        let result = buffered(&mut bytes, |kernel| {
+        let result = buffered(Encoding::Os2, 1, &mut bytes, |kernel| {
             kernel.fill(0);
             Err(VERR_INVALID_PARAMETER)
         });
@@ -376,9 +395,9 @@ mod tests {
     fn a_header_without_magic_or_with_absurd_sizes_never_reaches_the_driver() {
         let mut bytes = packet(24, 24, 24);
         bytes[16] ^= 1;
-        assert!(buffered(&mut bytes, |_| panic!("reached the driver")).is_err());
+        assert!(buffered(Encoding::Os2, 1, &mut bytes, |_| panic!("reached the driver")).is_err());
         let mut bytes = packet(24, MAX_REQUEST_BYTES as u32 + 1, 24);
-        let result = buffered(&mut bytes, |_| panic!("reached the driver"));
+        let result = buffered(Encoding::Os2, 1, &mut bytes, |_| panic!("reached the driver"));
         assert_eq!(result, Err(Refused::Status(VERR_TOO_MUCH_DATA)));
     }
 
