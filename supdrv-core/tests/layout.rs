@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use supdrv_core::abi::idc::IdcRequest;
 use supdrv_core::abi::ioctl::{COOKIE_MAGIC, Encoding, Flavour, Function};
-use supdrv_core::abi::layout::{ABSENT, Constant, Field, StructLayout};
+use supdrv_core::abi::layout::{ABSENT, Constant, StructLayout};
 use supdrv_core::abi::packets::packet;
 use supdrv_core::abi::{CONSTANTS, LAYOUTS};
 use supdrv_core::capi::header::{c_struct_of, members};

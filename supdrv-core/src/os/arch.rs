@@ -94,8 +94,17 @@ pub trait OsArch {
     /// Disables interrupts on the current CPU and returns the flags to restore.
     fn irq_save(&self) -> usize {
         let flags: usize;
+        // Without a suffix the assembler takes the 16-bit form on 32-bit hosts.
         // SAFETY: ring-0 may clear IF; the matching restore is the caller's duty and can't break memory safety.
-        unsafe { core::arch::asm!("pushf", "pop {}", "cli", out(reg) flags) };
+        #[cfg(target_pointer_width = "64")]
+        unsafe {
+            core::arch::asm!("pushfq", "pop {}", "cli", out(reg) flags);
+        }
+        // SAFETY: as above.
+        #[cfg(target_pointer_width = "32")]
+        unsafe {
+            core::arch::asm!("pushfd", "pop {}", "cli", out(reg) flags);
+        }
         flags
     }
 
@@ -105,7 +114,15 @@ pub trait OsArch {
     /// `flags` is what the matching [`irq_save`](Self::irq_save) returned, on the same CPU; LIFO.
     unsafe fn irq_restore(&self, flags: usize) {
         // SAFETY: restores exactly the flags that were there (condition of the function).
-        unsafe { core::arch::asm!("push {}", "popf", in(reg) flags) };
+        #[cfg(target_pointer_width = "64")]
+        unsafe {
+            core::arch::asm!("push {}", "popfq", in(reg) flags);
+        }
+        // SAFETY: as above.
+        #[cfg(target_pointer_width = "32")]
+        unsafe {
+            core::arch::asm!("push {}", "popfd", in(reg) flags);
+        }
     }
 
     /// Width in bits of a canonical virtual address: 48, or 57 with five-level paging.
