@@ -187,6 +187,12 @@ impl<O: SupdrvOs> Session<O> {
     #[doc(alias("SUPSemEventWaitNoResume", "SUPSemEventMultiWaitNoResume"))]
     pub fn sem_wait(&self, handle: u32, kind: EventKind, timeout: Timeout, mode: WaitMode) -> Result<()> {
         let held = self.sem_hold(handle, kind)?;
-        self.driver().os().event_wait(held.event(), timeout, mode)
+        let os = self.driver().os();
+        // A wait that ends after the end of the clock doesn't end.
+        let timeout = match timeout {
+            Timeout::RelativeNs(ns) if os.system_nano_ts().checked_add(ns).is_none() => Timeout::Forever,
+            other => other,
+        };
+        os.event_wait(held.event(), timeout, mode)
     }
 }

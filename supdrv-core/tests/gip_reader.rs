@@ -172,8 +172,14 @@ impl Simulation {
         header.mode.store(supdrv_core::abi::gip::MODE_SYNC, Relaxed);
         header.update_hz.store(100, Relaxed);
         header.update_interval_ns.store(INTERVAL_NS as u32, Relaxed);
-        let mut simulation =
-            Self { header, entry: GipCpu::new_zeroed(), clock: Clock::NEW, hz, now_ns: 1_000_000_000, tick: 0 };
+        let mut simulation = Self {
+            header,
+            entry: GipCpu::new_zeroed(),
+            clock: Clock::NEW,
+            hz,
+            now_ns: 1_000_000_000,
+            tick: 0,
+        };
         let sample = simulation.sample();
         simulation.clock.reset(&simulation.entry, 100, sample);
         simulation.clock.restart(&simulation.entry, INTERVAL_NS as u32, sample);
@@ -285,7 +291,10 @@ fn readers_on_other_threads_never_see_a_torn_update() {
                         let (look, _) = snapshot(header, entry, || 0);
                         let tsc = (u128::from(look.nano_ts) * u128::from(hz) / 1_000_000_000) as u64;
                         // The first pair is seeded from estimates.
-                        assert!(looks == 0 || look.tsc == tsc || look.nano_ts < 1_000_000_000, "torn: {look:?}");
+                        assert!(
+                            looks == 0 || look.tsc == tsc || look.nano_ts < 1_000_000_000,
+                            "torn: {look:?}"
+                        );
                         looks += 1;
                     }
                     looks
@@ -320,7 +329,9 @@ fn readers_of_a_driver_see_its_clock() {
             let (header, entries) = page(&host);
             let time = os.on_cpu(cpu, || {
                 use supdrv_core::os::OsArch;
-                reader.now_ns(header, entries, || (os.cpuid(1, 0).ebx >> 24) as u8, || os.tsc()).expect("a page")
+                reader
+                    .now_ns(header, entries, || (os.cpuid(1, 0).ebx >> 24) as u8, || os.tsc())
+                    .expect("a page")
             });
             assert!(time > last);
             assert!(step < 20 || os.now_ns().abs_diff(time) < INTERVAL_NS, "{time} at {}", os.now_ns());

@@ -1,7 +1,7 @@
 //! One image: where it is, what it exports, and its published view.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
 use zerocopy::FromBytes;
 
@@ -61,6 +61,15 @@ pub struct Tables<O: SupdrvOs> {
     symbols: Array<LdrSymbol, O>,
     /// Open addressing by hash of the name: symbol number + 1, 0 for free. At most half full.
     index: Array<u32, O>,
+}
+
+impl<O: SupdrvOs> Drop for Tables<O> {
+    /// The names may tell secrets of their module: they don't stay in free memory.
+    fn drop(&mut self) {
+        self.strings.iter_mut().for_each(|byte| *byte = 0);
+        self.symbols.iter_mut().for_each(|symbol| *symbol = LdrSymbol { name_offset: 0, symbol_offset: 0 });
+        compiler_fence(Ordering::SeqCst);
+    }
 }
 
 fn hash(name: &[u8]) -> usize {

@@ -8,7 +8,9 @@ use super::{Images, Loader};
 use crate::abi::Status;
 use crate::abi::ioctl::{LDR_ENTRY_NOTHING, LDR_ENTRY_SERVICE, LDR_ENTRY_VMMR0};
 use crate::abi::published::{DevExtView, ImageView};
-use crate::abi::status::{Result, VERR_ALREADY_LOADED, VERR_INVALID_HANDLE, VERR_INVALID_PARAMETER};
+use crate::abi::status::{
+    Result, VERR_ALREADY_LOADED, VERR_INVALID_HANDLE, VERR_INVALID_PARAMETER, VERR_PERMISSION_DENIED,
+};
 use crate::os::{NIL_HANDLE, NativeEntryPoints, SupdrvOs};
 use crate::session::Session;
 
@@ -45,7 +47,7 @@ impl<O: SupdrvOs> Session<O> {
     ///
     /// # Errors
     /// `VERR_INVALID_HANDLE` (not opened here, or other sizes), `VERR_ALREADY_LOADED`, `VERR_INVALID_PARAMETER` (entry points),
-    /// `VERR_INTERNAL_ERROR_3`, `_4` (no memory), what the system's loader or ModuleInit fails with. The image is then as it was.
+    /// `VERR_PERMISSION_DENIED` (the administrator allows only what the system's loader placed), `VERR_INTERNAL_ERROR_3`, `_4` (no memory), what the system's loader or ModuleInit fails with. The image is then as it was.
     #[doc(alias = "SUP_IOCTL_LDR_LOAD")]
     pub fn ldr_load(&self, request: &LoadRequest<'_>) -> Result<Status> {
         self.driver().loader().load(self, request)
@@ -63,6 +65,9 @@ impl<O: SupdrvOs> Loader<O> {
         }
         if image.state != State::Open {
             return Err(VERR_ALREADY_LOADED);
+        }
+        if !image.is_native() && self.os.refuses_uploaded_code() {
+            return Err(VERR_PERMISSION_DENIED);
         }
         self.check_entry_points(image, request)?;
         let tables = Tables::new(&self.os, request.symbols, request.strings)?;

@@ -261,7 +261,10 @@ impl<O: SupdrvOs> Loader<O> {
         let by_name = Node::new(&self.os, *name, image).map_err(|_| VERR_INTERNAL_ERROR_2)?;
         let mut by_base = by_base;
         by_base.set_key(base);
-        // The limit on images per session is the one thing that can still fail: it is checked before anything is published.
+        // What can still fail is checked before anything is published. The system's loader may know a file by two names.
+        if images.by_base.get(&base).is_some() {
+            return Err(VERR_ALREADY_LOADED);
+        }
         if session.loader.images.load(Ordering::Relaxed) as usize >= MAX_IMAGES_PER_SESSION {
             return Err(VERR_NO_EXEC_MEMORY);
         }
@@ -364,10 +367,10 @@ impl<O: SupdrvOs> Loader<O> {
         if driver.components().image_closing(image.base, bytes) != 0 {
             log(&self.os, &[b"supdrv: component factories outlive their image ", &image.view.name]);
         }
-        let empty = Tables::empty(&self.os);
-        if let Ok(empty) = empty {
+        if let Ok(empty) = Tables::empty(&self.os) {
             image.set_state(State::Open, empty, 0, 0);
         }
+        image.set_usage(0);
         drop(node);
     }
 

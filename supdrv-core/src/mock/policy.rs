@@ -19,6 +19,7 @@ pub(super) struct Policy {
     access: Option<Status>,
     asked: Vec<(ObjectCreator, Option<String>)>,
     forced_async: bool,
+    no_uploads: bool,
     keyboards: Status,
     kernel_vtx: Option<Status>,
     vtx_suspended: usize,
@@ -33,6 +34,7 @@ impl Default for Policy {
             access: None,
             asked: Vec::new(),
             forced_async: false,
+            no_uploads: false,
             keyboards: VERR_NOT_IMPLEMENTED,
             kernel_vtx: None,
             vtx_suspended: 0,
@@ -67,6 +69,11 @@ impl Machine {
     /// Sets whether the administrator forces the GIP into asynchronous mode.
     pub fn set_forced_async_tsc(&self, forced: bool) {
         locked(&self.policy).forced_async = forced;
+    }
+
+    /// Sets whether the administrator forbids images that ring-3 uploads.
+    pub fn set_refuses_uploaded_code(&self, refused: bool) {
+        locked(&self.policy).no_uploads = refused;
     }
 
     /// Sets what waking up keyboards returns; "not implemented" at first.
@@ -125,6 +132,10 @@ impl<E: Codes> OsPolicy for MockOs<E> {
 
     fn forced_async_tsc_mode(&self, _dev_ext: &DevExtView) -> bool {
         locked(&self.policy).forced_async
+    }
+
+    fn refuses_uploaded_code(&self) -> bool {
+        locked(&self.policy).no_uploads
     }
 
     fn resume_suspended_keyboards(&self) -> Result<()> {

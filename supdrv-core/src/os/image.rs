@@ -29,7 +29,8 @@ pub struct NativeEntryPoints {
 
 /// Image memory and native loading.
 pub trait OsImage {
-    /// Memory that ring-0 code runs in. Dropping it makes the range inaccessible, then frees it (class T).
+    /// Memory that ring-0 code runs in. Dropping it makes the range inaccessible, then frees it, and what was in it can't be read by
+    /// whoever gets the pages next (class T).
     type ExecMem: Send + Sync;
     /// What the system keeps for a natively loaded image. Dropping it unloads the image (class T).
     type Native: Send + Sync;
@@ -49,7 +50,7 @@ pub trait OsImage {
         self.exec_base(memory).as_ptr() as usize
     }
 
-    /// Copies an image's bits to the start of its memory and makes it executable. Class T.
+    /// Copies an image's bits to the start of its memory and makes it executable. Class T. It comes again if a load fails later on.
     ///
     /// # Errors
     /// `VERR_NO_EXEC_MEMORY` if the system refuses executable memory; `VERR_INVALID_PARAMETER` if `bits` is larger than

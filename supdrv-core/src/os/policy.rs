@@ -66,6 +66,12 @@ pub trait OsPolicy: super::OsIdentity {
         false
     }
 
+    /// Whether the administrator forbids images that ring-3 relocated and uploaded, so that only the system's loader brings code
+    /// into the kernel. Class T.
+    fn refuses_uploaded_code(&self) -> bool {
+        false
+    }
+
     /// Wakes keyboards that sleep after a host suspend; only Darwin has that. Class T.
     ///
     /// # Errors
