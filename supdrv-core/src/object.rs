@@ -322,6 +322,30 @@ impl<O: SupdrvOs> Objects<O> {
     /// # Safety
     /// As for [`add_ref`](Self::add_ref).
     pub unsafe fn release(&self, session: SessionKey, id: ObjectId) -> Result<Released> {
+        // SAFETY: condition of the function.
+        unsafe { self.release_then(session, id, Registry::surplus) }
+    }
+
+    /// Undoes a registration that nobody else has seen: like [`release`](Self::release), but keeps no memory for later. Class T.
+    ///
+    /// # Safety
+    /// As for [`add_ref`](Self::add_ref).
+    pub(crate) unsafe fn unregister(&self, session: SessionKey, id: ObjectId) {
+        // SAFETY: condition of the function.
+        let released = unsafe { self.release_then(session, id, Registry::take_spare) };
+        debug_assert!(released == Ok(Released::Destroyed));
+    }
+
+    /// As [`release`](Self::release); `free` takes a spare out that is freed with the object.
+    ///
+    /// # Safety
+    /// As for [`add_ref`](Self::add_ref).
+    unsafe fn release_then(
+        &self,
+        session: SessionKey,
+        id: ObjectId,
+        free: impl FnOnce(&mut Registry<O>) -> Option<SpareUsage<O>>,
+    ) -> Result<Released> {
         let mut registry = self.registry.lock();
         // SAFETY: the caller keeps the memory alive.
         let object = unsafe { id.0.as_ref() };
@@ -339,9 +363,9 @@ impl<O: SupdrvOs> Objects<O> {
             return Ok(Released::Alive);
         }
         let node = Self::kill(&mut registry, id);
-        let surplus = registry.surplus();
+        let spare = free(&mut registry);
         drop(registry);
-        drop((node, surplus));
+        drop((node, spare));
         // SAFETY: the object was just taken out of the registry, by nobody else: its magic was live.
         unsafe { self.destroy(id) };
         Ok(Released::Destroyed)

@@ -126,8 +126,7 @@ impl<O: SupdrvOs> Session<O> {
         let object = id.0.as_ptr() as usize;
         handle_table::allocate(&self.handles, os, object, context(kind)).inspect_err(|_| {
             // SAFETY: the registration's reference is ours as long as no handle owns it.
-            let released = unsafe { driver.objects().release(self.key(), id) };
-            debug_assert!(released.is_ok());
+            unsafe { driver.objects().unregister(self.key(), id) };
         })
     }
 

@@ -640,7 +640,7 @@ fn objects_that_term_registers_lose_their_destructors_too() {
     let host = Host::new();
     let (owner, user) = (host.open(), host.open());
     let destroyed = AtomicU32::new(0);
-    let mut context = TermContext { host: &host, destructor: 0, session: user.session().key() };
+    let mut context = TermContext { host: &raw const host, destructor: 0, session: user.session().key() };
     let function: unsafe extern "C" fn(*mut c_void, *const TermContext) = register_in_term;
     let term = code::continues(function as usize, 2, (&raw const context) as usize);
     let image = Builder::new("a").symbol("destructor", &counts(&destroyed, 0)).term(&term).build();

@@ -101,7 +101,7 @@ unsafe extern "C" fn look_at_slots(_module: *mut c_void, seen: *mut SlotsInInit)
 fn nobody_can_enter_an_image_before_its_init_is_done() {
     let host = Host::new();
     let client = host.open();
-    let mut seen = SlotsInInit(&host, [1; 4]);
+    let mut seen = SlotsInInit(&raw const host, [1; 4]);
     let function: unsafe extern "C" fn(*mut c_void, *mut SlotsInInit) -> i32 = look_at_slots;
     let init = continues(function as usize, 2, (&raw mut seen) as usize);
     client.load(&Builder::new("A").init(&init).vmmr0(ENTRY_FAST, ENTRY_EX).build()).expect("loaded");
