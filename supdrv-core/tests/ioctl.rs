@@ -330,7 +330,7 @@ fn a_buffer_without_room_for_a_header_is_refused() {
     let client = host.open();
     for bytes in [0, 1, 4, 23] {
         let request = Request::new(Function::GipUnmap).buffer_bytes(bytes);
-        assert_eq!(client.send_raw(&request), Err(VERR_INVALID_PARAMETER), "{bytes} bytes");
+        assert_eq!(client.send(&request).call, Err(VERR_INVALID_PARAMETER), "{bytes} bytes");
     }
 }
 
