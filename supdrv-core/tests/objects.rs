@@ -11,7 +11,7 @@ use supdrv_core::mock::{Client, Host, Kind, MockOs, replay};
 use supdrv_core::object::{ObjectId, Objects, Registration, Released};
 use supdrv_core::os::SessionKind;
 
-/// What destructors of one test saw, in order. Destructors get its address as their first argument.
+/// What destructors of one test saw, in order. Destructors get its address as their first argument, so that it must outlive the host.
 #[derive(Default)]
 struct Deaths(Mutex<Vec<(ObjectId, usize)>>);
 
@@ -82,9 +82,9 @@ fn total_usage(id: ObjectId) -> u32 {
 
 #[test]
 fn an_object_dies_with_its_last_reference() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let client = host.open();
-    let deaths = Deaths::default();
     let id = register(&client, &deaths, 7);
     // SAFETY: the object lives.
     let view = unsafe { id.0.as_ref() };
@@ -102,9 +102,9 @@ fn an_object_dies_with_its_last_reference() {
 
 #[test]
 fn only_known_types_are_registered() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let client = host.open();
-    let deaths = Deaths::default();
     for object_type in [0, 7, 8, u32::MAX] {
         let what = Registration { object_type, ..registration(&deaths, 0) };
         assert_eq!(register_as(&client, &what), Err(VERR_INVALID_PARAMETER), "{object_type}");
@@ -118,9 +118,9 @@ fn only_known_types_are_registered() {
 
 #[test]
 fn an_object_outlives_the_session_that_registered_it() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let (first, second) = (host.open(), host.open());
-    let deaths = Deaths::default();
     let id = register(&first, &deaths, 1);
     add_ref(&second, id).unwrap();
     first.close();
@@ -131,9 +131,9 @@ fn an_object_outlives_the_session_that_registered_it() {
 
 #[test]
 fn a_session_needs_a_reference_to_release() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let (owner, stranger) = (host.open(), host.open());
-    let deaths = Deaths::default();
     let id = register(&owner, &deaths, 1);
     assert_eq!(release(&stranger, id), Err(VERR_INVALID_PARAMETER));
     add_ref(&stranger, id).unwrap();
@@ -161,9 +161,9 @@ fn what_is_no_object_is_refused() {
 
 #[test]
 fn first_references_without_blocking_need_a_spare() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let (owner, other) = (host.open(), host.open());
-    let deaths = Deaths::default();
     let id = register(&owner, &deaths, 1);
     host.os().with_irqs_off(|| {
         assert_eq!(add_ref_no_block(&owner, id), Ok(()), "the session has the object already");
@@ -182,9 +182,9 @@ fn first_references_without_blocking_need_a_spare() {
 
 #[test]
 fn spares_are_bounded() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let client = host.open();
-    let deaths = Deaths::default();
     let ids: Vec<ObjectId> = (0..2000).map(|number| register(&client, &deaths, number)).collect();
     let before = host.os().live(Kind::Heap);
     for id in ids {
@@ -245,10 +245,10 @@ fn a_dying_object_cannot_be_used() {
 
 #[test]
 fn access_is_for_the_creators_user_unless_the_system_knows_better() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let os = host.os();
     let owner = host.open();
-    let deaths = Deaths::default();
     let id = register(&owner, &deaths, 1);
     let same = os.run_as(os.new_process(1000, 5), || host.open());
     let other = os.run_as(os.new_process(1001, 1000), || host.open());
@@ -267,18 +267,18 @@ fn access_is_for_the_creators_user_unless_the_system_knows_better() {
 
 #[test]
 fn verifying_works_with_interrupts_off() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let client = host.open();
-    let deaths = Deaths::default();
     let id = register(&client, &deaths, 1);
     host.os().with_irqs_off(|| assert_eq!(verify(&client, id, None), Ok(())));
 }
 
 #[test]
 fn a_closing_session_drops_its_newest_objects_first() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let client = host.open();
-    let deaths = Deaths::default();
     let ids: Vec<ObjectId> = (0..5).map(|number| register(&client, &deaths, number)).collect();
     // A second reference doesn't make an object newer; a first one after a release does.
     add_ref(&client, ids[0]).unwrap();
@@ -293,9 +293,9 @@ fn a_closing_session_drops_its_newest_objects_first() {
 
 #[test]
 fn a_closing_session_drops_all_of_its_references_at_once() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let (first, second) = (host.open(), host.open());
-    let deaths = Deaths::default();
     let id = register(&first, &deaths, 1);
     for _ in 0..9 {
         add_ref(&first, id).unwrap();
@@ -317,9 +317,9 @@ unsafe extern "C" fn release_another(_: *mut c_void, client: *mut c_void, other:
 
 #[test]
 fn a_destructor_may_release_other_objects_of_a_closing_session() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let client = host.open();
-    let deaths = Deaths::default();
     let mut where_to: (*const Objects<MockOs>, usize) = (objects(&client), client.session().key());
     let leaf = register(&client, &deaths, 1);
     let bottom = register(&client, &deaths, 0);
@@ -338,9 +338,9 @@ fn a_destructor_may_release_other_objects_of_a_closing_session() {
 
 #[test]
 fn destructors_of_unloaded_code_are_not_called() {
+    let deaths = Deaths::default();
     let host = Host::new();
     let client = host.open();
-    let deaths = Deaths::default();
     let ids: Vec<ObjectId> = (0..3).map(|number| register(&client, &deaths, number)).collect();
     let code = note_death as *const () as usize;
     let registry = objects(&client);
@@ -360,9 +360,9 @@ fn destructors_of_unloaded_code_are_not_called() {
 
 #[test]
 fn objects_left_at_unload_are_freed_without_destructors() {
+    let deaths = Deaths::default();
     let os = MockOs::new();
     let mut host = Host::on(&os).unwrap();
-    let deaths = Deaths::default();
     let what = registration(&deaths, 1);
     {
         // A session that is no session's: what a forced unload may find.
@@ -395,11 +395,11 @@ fn registering_and_referencing_survive_every_failure() {
 
 #[test]
 fn usage_is_always_the_sum_over_all_sessions() {
+    let deaths = Deaths::default();
     const SESSIONS: usize = 3;
     const OBJECTS: usize = 5;
     let host = Host::new();
     let clients: Vec<_> = (0..SESSIONS).map(|_| host.open()).collect();
-    let deaths = Deaths::default();
     let ids: Vec<ObjectId> = (0..OBJECTS).map(|number| register(&clients[0], &deaths, number)).collect();
     let mut model = [[0u32; OBJECTS]; SESSIONS];
     model[0] = [1; OBJECTS];
@@ -440,8 +440,8 @@ fn usage_is_always_the_sum_over_all_sessions() {
 
 #[test]
 fn threads_that_reference_and_release_agree_on_the_end() {
-    let host = Host::new();
     let deaths = Deaths::default();
+    let host = Host::new();
     for round in 0..50 {
         let owner = host.open();
         let id = register(&owner, &deaths, round);
