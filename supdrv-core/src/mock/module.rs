@@ -143,6 +143,10 @@ impl<E: Codes> OsModule for MockOs<E> {
         Ok(())
     }
 
+    fn timer_grants_granularity(&self) -> bool {
+        true
+    }
+
     fn mp_poke(&self, cpu_id: u32) -> Result<()> {
         self.require(Class::D, Call::MpPoke);
         let online = self.index_of_cpu(cpu_id).is_some_and(|index| self.online_cpus().contains(&index));

@@ -171,6 +171,11 @@ pub trait OsModule: OsHeap + OsMemory + OsTime + OsTimer + OsCpu + OsLog {
         Err(VERR_NOT_SUPPORTED)
     }
 
+    /// Whether the system grants finer ticks at all. Class I.
+    fn timer_grants_granularity(&self) -> bool {
+        false
+    }
+
     /// Whether timers are finer than [`timer_granularity_ns`](OsTimer::timer_granularity_ns). Class I.
     fn timer_is_high_resolution(&self) -> bool {
         false

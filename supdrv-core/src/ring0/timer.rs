@@ -231,8 +231,7 @@ pub unsafe fn request_system_granularity<R: Ring0>(wanted_ns: u32, granted: *mut
 /// Gives a grant back. Class T. 0, `VERR_NOT_SUPPORTED` (systems that grant nothing).
 pub unsafe fn release_system_granularity<R: Ring0>(granted_ns: u32) -> i32 {
     let os = R::os();
-    // A system that never grants says so; asking for the coarsest tick there is changes nothing elsewhere.
-    if os.timer_request_granularity(u32::MAX) == Err(VERR_NOT_SUPPORTED) {
+    if !os.timer_grants_granularity() {
         return VERR_NOT_SUPPORTED.0;
     }
     os.timer_release_granularity(granted_ns);

@@ -1,0 +1,15 @@
+//! The ring-0 runtime on the mock system, called as C calls it: by name.
+
+mod c;
+mod events;
+mod format;
+mod harness;
+mod memory;
+mod mp;
+mod mutex;
+mod net;
+mod services;
+mod table;
+mod tables;
+mod threads;
+mod timers;
