@@ -120,13 +120,8 @@ impl<O: SupdrvOs> MemRef<O> {
         self.pages.0.as_ref().map_or(0, |object| self.os.mem_size(object))
     }
 
-    /// Fills in the physical addresses of the first pages.
-    fn copy_phys(&self, to: &mut [PhysAddr]) -> Result<()> {
-        let object = self.object()?;
-        for (index, to) in to.iter_mut().enumerate() {
-            to.set(self.os.mem_page_phys(object, index).ok_or(VERR_INTERNAL_ERROR)?);
-        }
-        Ok(())
+    fn page_phys(&self, index: usize) -> Result<u64> {
+        self.os.mem_page_phys(self.object()?, index).ok_or(VERR_INTERNAL_ERROR)
     }
 
     fn add_kernel_map(&self, mut map: Box<KernelMap<O>, O>) {
@@ -299,7 +294,7 @@ impl<O: SupdrvOs> Session<O> {
         Ok(current)
     }
 
-    /// Maps the pages to the user if wanted, reports physical addresses and tracks the reference.
+    /// Maps the pages to the user if wanted, reports physical addresses and tracks the reference. `phys` is written on success only.
     fn finish(
         &self,
         slot: Slot<O>,
@@ -308,15 +303,20 @@ impl<O: SupdrvOs> Session<O> {
         phys: &mut [PhysAddr],
     ) -> Result<Addresses> {
         let os = self.driver().os();
-        reference.copy_phys(phys)?;
+        for index in 0..phys.len() {
+            reference.page_phys(index)?;
+        }
         if let Some(process) = user {
             let map = os.mem_map_user(reference.object()?, MemProt::all(), process)?;
             let Some(inner) = reference.get_mut() else { return Err(VERR_INTERNAL_ERROR) };
             inner.user_map = Some(OwnedObject(Some(map)));
         }
+        for (index, to) in phys.iter_mut().enumerate() {
+            to.set(reference.page_phys(index)?);
+        }
         let addresses = Addresses { user: reference.user_address(), kernel: reference.kernel_address() };
-        self.memory.lock().insert(slot, reference);
         self.driver().memory_refs.fetch_add(1, Ordering::Relaxed);
+        self.memory.lock().insert(slot, reference);
         Ok(addresses)
     }
 

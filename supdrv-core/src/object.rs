@@ -239,10 +239,11 @@ impl<O: SupdrvOs> Objects<O> {
             return Err(VERR_INVALID_PARAMETER);
         }
         let mut object = Box::new(&self.os, new_view(what, creator))?;
-        self.os.obj_init_creator(&mut object, ext);
         let id = ObjectId(object.as_ptr());
         let node = Node::new(&self.os, (what.destructor as usize, id), ())?;
         let spare = SpareUsage::new(&self.os, id)?;
+        // Last: nothing undoes what the system notes.
+        self.os.obj_init_creator(&mut object, ext);
         let mut registry = self.registry.lock();
         let unique = registry.objects.insert(node).is_ok();
         debug_assert!(unique);
@@ -270,9 +271,8 @@ impl<O: SupdrvOs> Objects<O> {
         registry.keep_spare(spare);
         // SAFETY: as above.
         let result = unsafe { Self::add_ref_locked(&mut registry, session, id) };
-        let surplus = registry.surplus();
         drop(registry);
-        drop(surplus);
+        self.trim();
         result
     }
 
@@ -323,7 +323,21 @@ impl<O: SupdrvOs> Objects<O> {
     /// As for [`add_ref`](Self::add_ref).
     pub unsafe fn release(&self, session: SessionKey, id: ObjectId) -> Result<Released> {
         // SAFETY: condition of the function.
-        unsafe { self.release_then(session, id, Registry::surplus) }
+        let released = unsafe { self.release_then(session, id, |_| None) }?;
+        if released == Released::Destroyed {
+            self.trim();
+        }
+        Ok(released)
+    }
+
+    /// Frees a few spares beyond [`MAX_SPARES`]: releases that may not free leave one each, so that a few at a time catch up. Class T.
+    fn trim(&self) {
+        for _ in 0..4 {
+            let surplus = self.registry.lock().surplus();
+            if surplus.is_none() {
+                return;
+            }
+        }
     }
 
     /// Undoes a registration that nobody else has seen: like [`release`](Self::release), but keeps no memory for later. Class T.

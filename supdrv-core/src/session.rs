@@ -212,10 +212,13 @@ impl<O: SupdrvOs> Session<O> {
         Some(unsafe { view.byte_sub(offset_of!(Self, view)).cast::<Self>().as_ref() })
     }
 
-    /// Adds a reference; returns the new count. Class I.
-    pub fn retain(&self) -> u32 {
-        let count = self.view.refs.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        debug_assert!(count > 1 && count < MAX_REFERENCES);
+    /// Adds a reference; returns the new count, or `None` if the last one is gone: destructors may ask while the session is cleaned up.
+    /// Class I.
+    pub fn retain(&self) -> Option<u32> {
+        let more = |count: u32| (count != 0).then(|| count.wrapping_add(1));
+        let count =
+            self.view.refs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().and_then(more);
+        debug_assert!(count.is_none_or(|count| count < MAX_REFERENCES));
         count
     }
 
@@ -224,11 +227,7 @@ impl<O: SupdrvOs> Session<O> {
     /// # Errors
     /// `VERR_INVALID_PARAMETER`.
     pub(crate) fn try_retain(&self) -> Result<SessionRef<O>> {
-        let more = |count: u32| (count != 0).then(|| count + 1);
-        match self.view.refs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Ok(SessionRef(NonNull::from(self))),
-            Err(_) => Err(VERR_INVALID_PARAMETER),
-        }
+        self.retain().map(|_| SessionRef(NonNull::from(self))).ok_or(VERR_INVALID_PARAMETER)
     }
 
     /// Whether a sibling driver may still use the session. Class I.
@@ -330,7 +329,8 @@ impl<O: SupdrvOs> SessionRef<O> {
 
 impl<O: SupdrvOs> Clone for SessionRef<O> {
     fn clone(&self) -> Self {
-        self.retain();
+        let retained = self.retain();
+        debug_assert!(retained.is_some());
         Self(self.0)
     }
 }
@@ -370,6 +370,8 @@ unsafe fn destroy<O: SupdrvOs>(session: NonNull<Session<O>>) {
     };
     // SAFETY: the driver outlives its sessions.
     let driver = unsafe { driver.as_ref() };
+    let os = driver.os().clone();
+    // The driver may be deleted as soon as this session isn't counted any more: it isn't touched below.
     // SAFETY: as above.
     driver.session_gone(unsafe { session.as_ref() }.key());
     // SAFETY: unaliased, see above. Whoever still looks at the freed view must not take it for a session.
@@ -380,6 +382,6 @@ unsafe fn destroy<O: SupdrvOs>(session: NonNull<Session<O>>) {
     }
     if let Ok(layout) = Layout::from_size_align(bytes, align_of::<Session<O>>()) {
         // SAFETY: allocated in `create` with this layout.
-        unsafe { driver.os().heap_free(session.cast(), layout) };
+        unsafe { os.heap_free(session.cast(), layout) };
     }
 }

@@ -754,6 +754,19 @@ fn a_failed_allocation_sends_only_the_header_back() {
     assert_eq!((reply.call, reply.rc(), reply.out_bytes()), (Ok(()), VERR_MAP_FAILED, 24));
 }
 
+#[test]
+fn physical_addresses_are_written_on_success_only() {
+    let host = Host::new();
+    let client = host.open();
+    let mut phys = [PhysAddr::new(7); 3];
+    for call in [Call::MemAlloc, Call::MemMapUser] {
+        host.os().fail_next(call, VERR_NO_MEMORY);
+        let result = client.session().page_alloc(3, PageMappings::UserAndKernel, &mut phys);
+        assert_eq!(result, Err(VERR_NO_MEMORY));
+        assert!(phys.iter().all(|phys| phys.get() == 7), "{call:?}");
+    }
+}
+
 // Threads
 
 #[test]

@@ -195,6 +195,44 @@ fn spares_are_bounded() {
     assert_eq!(deaths.list().len(), 2000);
 }
 
+#[test]
+fn spares_of_releases_that_may_not_free_are_freed_later() {
+    let deaths = Deaths::default();
+    let host = Host::new();
+    let (owner, other) = (host.open(), host.open());
+    let ids: Vec<ObjectId> = (0..2000).map(|number| register(&owner, &deaths, number)).collect();
+    let before = host.os().live(Kind::Heap);
+    for id in &ids {
+        add_ref(&other, *id).unwrap();
+    }
+    host.os().with_irqs_off(|| {
+        for id in &ids {
+            assert_eq!(release(&other, *id), Ok(Released::Alive));
+        }
+    });
+    assert_eq!(host.os().live(Kind::Heap), before + 2 * 2000, "nothing could be freed");
+    for id in ids {
+        release(&owner, id).unwrap();
+    }
+    assert!(host.os().live(Kind::Heap) <= before - 2000 * 4 + 2 * 257, "{}", host.os().live(Kind::Heap));
+}
+
+#[test]
+fn the_system_notes_creators_of_registered_objects_only() {
+    use supdrv_core::mock::Call;
+    let deaths = Deaths::default();
+    let host = Host::new();
+    let client = host.open();
+    host.os().start_trace();
+    for failing in 0..4 {
+        host.os().fail_later(Call::HeapAlloc, failing, VERR_NO_MEMORY);
+        assert_eq!(register_as(&client, &registration(&deaths, 0)), Err(VERR_NO_MEMORY));
+    }
+    assert!(!host.os().take_trace().contains(&Call::ObjInitCreator));
+    register(&client, &deaths, 0);
+    assert!(host.os().take_trace().contains(&Call::ObjInitCreator));
+}
+
 /// What a destructor did with its own object.
 #[derive(Default)]
 struct Inside {

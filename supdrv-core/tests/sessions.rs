@@ -300,6 +300,31 @@ fn sessions_come_and_go_on_all_threads() {
     assert_eq!(host.counters(), Default::default());
 }
 
+#[test]
+fn a_session_that_is_being_closed_cannot_be_kept() {
+    unsafe extern "C" fn keep(
+        _: *mut core::ffi::c_void,
+        session: *mut core::ffi::c_void,
+        seen: *mut core::ffi::c_void,
+    ) {
+        // SAFETY: registered with the view of the closing session, and the test's variable.
+        unsafe { *seen.cast::<u32>() = capi::session_retain::<MockOs>(session.cast()) };
+    }
+    let mut seen = 0u32;
+    let host = Host::new();
+    let client = host.open();
+    let session = client.session();
+    let what = Registration {
+        object_type: 1,
+        destructor: keep,
+        user1: session.view().as_ptr().cast(),
+        user2: (&raw mut seen).cast(),
+    };
+    host.driver().objects().register(session.key(), &session.creator(), session.ext(), &what).unwrap();
+    client.close();
+    assert_eq!(seen, u32::MAX);
+}
+
 // Order of close
 
 static DESTROYED_AT: AtomicUsize = AtomicUsize::new(0);

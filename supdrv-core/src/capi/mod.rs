@@ -98,13 +98,13 @@ pub unsafe fn create_session<O: SupdrvOs>(
     status.0
 }
 
-/// `supdrvSessionRetain`: returns the new number of references, or all ones for something that isn't a session.
+/// `supdrvSessionRetain`: returns the new number of references, or all ones for something that isn't a session, or is about to be freed.
 ///
 /// # Safety
 /// `session` is null or points to readable memory; if it looks like a session, it is one of this system.
 pub unsafe fn session_retain<O: SupdrvOs>(session: *mut SessionView) -> u32 {
     // SAFETY: condition of the function.
-    unsafe { Session::<O>::from_view(session, None) }.map_or(NOT_A_SESSION, Session::retain)
+    unsafe { Session::<O>::from_view(session, None) }.and_then(Session::retain).unwrap_or(NOT_A_SESSION)
 }
 
 /// `supdrvSessionRelease`: returns the new number of references, or all ones for something that isn't a session.
