@@ -2384,6 +2384,67 @@ int      VBOXCALL supdrvIOCtlFast(uintptr_t uIOCtl, VMCPUID idCpu, SUPDRVDEVEXT 
 int      VBOXCALL supdrvIDC(uintptr_t uIOCtl, SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, SUPDRVIDCREQHDR *pReqHdr);
 
 /*
+ * Services of the core, for loaded modules and for the driver itself: its export table has these and the runtime's.
+ */
+#ifndef SUPDRV_WITH_RUNTIME_TYPES
+typedef RTR0PTR  *PRTR0PTR;
+typedef RTR3PTR  *PRTR3PTR;
+typedef RTHCPHYS *PRTHCPHYS;
+typedef uintptr_t RTHCUINTPTR;
+#endif
+typedef struct SUPSEMEVENTHANDLE *SUPSEMEVENT, **PSUPSEMEVENT;
+typedef struct SUPSEMEVENTMULTIHANDLE *SUPSEMEVENTMULTI, **PSUPSEMEVENTMULTI;
+extern SUPGLOBALINFOPAGE *g_pSUPGlobalInfoPage;
+SUPGLOBALINFOPAGE *VBOXCALL SUPGetGIP(void);
+int VBOXCALL SUPR0ComponentDeregisterFactory(SUPDRVSESSION *pSession, const SUPDRVFACTORY *pFactory);
+int VBOXCALL SUPR0ComponentQueryFactory(SUPDRVSESSION *pSession, const char *pszName, const char *pszInterfaceUuid, void **ppvFactoryIf);
+int VBOXCALL SUPR0ComponentRegisterFactory(SUPDRVSESSION *pSession, const SUPDRVFACTORY *pFactory);
+int VBOXCALL SUPR0ContAlloc(SUPDRVSESSION *pSession, uint32_t cPages, PRTR0PTR ppvR0, PRTR3PTR ppvR3, PRTHCPHYS pHCPhys);
+int VBOXCALL SUPR0ContFree(SUPDRVSESSION *pSession, RTHCUINTPTR uPtr);
+int VBOXCALL SUPR0EnableVTx(bool fEnable);
+bool VBOXCALL SUPR0SuspendVTxOnCpu(void);
+void VBOXCALL SUPR0ResumeVTxOnCpu(bool fSuspended);
+SUPPAGINGMODE VBOXCALL SUPR0GetPagingMode(void);
+int VBOXCALL SUPR0LockMem(SUPDRVSESSION *pSession, RTR3PTR pvR3, uint32_t cPages, PRTHCPHYS paPages);
+int VBOXCALL SUPR0LowAlloc(SUPDRVSESSION *pSession, uint32_t cPages, PRTR0PTR ppvR0, PRTR3PTR ppvR3, PRTHCPHYS paPages);
+int VBOXCALL SUPR0LowFree(SUPDRVSESSION *pSession, RTHCUINTPTR uPtr);
+int VBOXCALL SUPR0MemAlloc(SUPDRVSESSION *pSession, uint32_t cb, PRTR0PTR ppvR0, PRTR3PTR ppvR3);
+int VBOXCALL SUPR0MemFree(SUPDRVSESSION *pSession, RTHCUINTPTR uPtr);
+int VBOXCALL SUPR0MemGetPhys(SUPDRVSESSION *pSession, RTHCUINTPTR uPtr, SUPPAGE *paPages);
+int VBOXCALL SUPR0ObjAddRef(void *pvObj, SUPDRVSESSION *pSession);
+int VBOXCALL SUPR0ObjAddRefEx(void *pvObj, SUPDRVSESSION *pSession, bool fNoBlocking);
+void *VBOXCALL SUPR0ObjRegister(SUPDRVSESSION *pSession, SUPDRVOBJTYPE enmType, PFNSUPDRVDESTRUCTOR pfnDestructor, void *pvUser1, void *pvUser2);
+int VBOXCALL SUPR0ObjRelease(void *pvObj, SUPDRVSESSION *pSession);
+int VBOXCALL SUPR0ObjVerifyAccess(void *pvObj, SUPDRVSESSION *pSession, const char *pszObjName);
+int VBOXCALL SUPR0PageAllocEx(SUPDRVSESSION *pSession, uint32_t cPages, uint32_t fFlags, PRTR3PTR ppvR3, PRTR0PTR ppvR0, PRTHCPHYS paPages);
+int VBOXCALL SUPR0PageFree(SUPDRVSESSION *pSession, RTR3PTR pvR3);
+void VBOXCALL SUPR0TracerDeregisterDrv(SUPDRVSESSION *pSession);
+int VBOXCALL SUPR0TracerDeregisterImpl(void *hMod, SUPDRVSESSION *pSession);
+void VBOXCALL SUPR0TracerFireProbe(VTGPROBELOC *pVtgProbeLoc, uintptr_t uArg0, uintptr_t uArg1, uintptr_t uArg2, uintptr_t uArg3, uintptr_t uArg4);
+int VBOXCALL SUPR0TracerRegisterDrv(SUPDRVSESSION *pSession, VTGOBJHDR *pVtgHdr, const char *pszName);
+int VBOXCALL SUPR0TracerRegisterImpl(void *hMod, SUPDRVSESSION *pSession, const SUPDRVTRACERREG *pReg, const SUPDRVTRACERHLP **ppHlp);
+int VBOXCALL SUPR0TracerRegisterModule(void *hMod, VTGOBJHDR *pVtgHdr);
+void VBOXCALL SUPR0TracerUmodProbeFire(SUPDRVSESSION *pSession, SUPDRVTRACERUSRCTX *pCtx);
+int VBOXCALL SUPR0UnlockMem(SUPDRVSESSION *pSession, RTR3PTR pvR3);
+int VBOXCALL SUPSemEventClose(SUPDRVSESSION *pSession, SUPSEMEVENT hEvent);
+int VBOXCALL SUPSemEventCreate(SUPDRVSESSION *pSession, PSUPSEMEVENT phEvent);
+uint32_t VBOXCALL SUPSemEventGetResolution(SUPDRVSESSION *pSession);
+int VBOXCALL SUPSemEventMultiClose(SUPDRVSESSION *pSession, SUPSEMEVENTMULTI hEventMulti);
+int VBOXCALL SUPSemEventMultiCreate(SUPDRVSESSION *pSession, PSUPSEMEVENTMULTI phEventMulti);
+uint32_t VBOXCALL SUPSemEventMultiGetResolution(SUPDRVSESSION *pSession);
+int VBOXCALL SUPSemEventMultiReset(SUPDRVSESSION *pSession, SUPSEMEVENTMULTI hEventMulti);
+int VBOXCALL SUPSemEventMultiSignal(SUPDRVSESSION *pSession, SUPSEMEVENTMULTI hEventMulti);
+int VBOXCALL SUPSemEventMultiWait(SUPDRVSESSION *pSession, SUPSEMEVENTMULTI hEventMulti, uint32_t cMillies);
+int VBOXCALL SUPSemEventMultiWaitNoResume(SUPDRVSESSION *pSession, SUPSEMEVENTMULTI hEventMulti, uint32_t cMillies);
+int VBOXCALL SUPSemEventMultiWaitNsAbsIntr(SUPDRVSESSION *pSession, SUPSEMEVENTMULTI hEventMulti, uint64_t uNsTimeout);
+int VBOXCALL SUPSemEventMultiWaitNsRelIntr(SUPDRVSESSION *pSession, SUPSEMEVENTMULTI hEventMulti, uint64_t cNsTimeout);
+int VBOXCALL SUPSemEventSignal(SUPDRVSESSION *pSession, SUPSEMEVENT hEvent);
+int VBOXCALL SUPSemEventWait(SUPDRVSESSION *pSession, SUPSEMEVENT hEvent, uint32_t cMillies);
+int VBOXCALL SUPSemEventWaitNoResume(SUPDRVSESSION *pSession, SUPSEMEVENT hEvent, uint32_t cMillies);
+int VBOXCALL SUPSemEventWaitNsAbsIntr(SUPDRVSESSION *pSession, SUPSEMEVENT hEvent, uint64_t uNsTimeout);
+int VBOXCALL SUPSemEventWaitNsRelIntr(SUPDRVSESSION *pSession, SUPSEMEVENT hEvent, uint64_t cNsTimeout);
+
+/*
  * Hooks that the driver provides. All are called in context T, except the last two of VT-x: I. The loader's are called with its mutex held.
  */
 void VBOXCALL supdrvOSObjInitCreator(SUPDRVOBJ *pObj, SUPDRVSESSION *pSession);

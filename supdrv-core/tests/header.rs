@@ -106,10 +106,7 @@ impl Program {
             }
         }
         for (name, size) in object(&golden["type_sizes"]) {
-            // Two handles are the client library's own affair.
-            if !name.starts_with("SUPSEMEVENT") && name != "RTHCUINTPTR" {
-                program.check(&format!("sizeof({name}) == {size}"));
-            }
+            program.check(&format!("sizeof({name}) == {size}"));
         }
         let magic = golden["strings"]["SUPCOOKIE_MAGIC"].as_str().expect("a string");
         program.check(&format!("sizeof(SUPCOOKIE_MAGIC) == {}", magic.len() + 1));
@@ -227,5 +224,19 @@ fn the_header_stands_alone() {
         program.text =
             program.text.replace("int supdrv_used(void) {", "int supdrv_used(void); int supdrv_used(void) {");
         compile(&program, &format!("alone-{}.c", compiler.replace("++", "pp")), compiler, &flags);
+    }
+}
+
+/// What the core offers to C by name is declared, all of it.
+#[test]
+fn every_service_of_the_core_is_declared() {
+    let text = std::fs::read_to_string(core().join("include/supdrv.h")).expect("the header");
+    let services =
+        supdrv_core::ring0::catalogue::SIGNATURES.iter().filter(|function| function.name.starts_with("SUP"));
+    let services: Vec<&str> =
+        services.filter(|function| function.kind == "fn").map(|function| function.name).collect();
+    assert!(services.len() > 40, "{services:?}");
+    for name in services {
+        assert!(text.contains(&format!("VBOXCALL {name}(")), "{name} isn't declared");
     }
 }

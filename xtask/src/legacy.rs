@@ -29,7 +29,7 @@ const KERNEL_CODE: &str = "-C code-model=kernel -C relocation-model=static -C re
     -C force-unwind-tables=no -C jump-tables=no";
 const USER_CODE: &str = "-C relocation-model=pic -C force-unwind-tables=yes";
 
-/// All targets. The last two are for programs that test the library in user mode.
+/// All targets. Compilers for Darwin zero memory with a function of the kernel's libkern. The last two are for programs that test the library in user mode.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "linux",
@@ -53,7 +53,7 @@ pub const TARGETS: &[Target] = &[
         features: "darwin",
         rustflags: "",
         underscore: true,
-        surroundings: &[],
+        surroundings: &["__bzero"],
     },
     Target {
         name: "freebsd",
@@ -144,6 +144,7 @@ pub fn build(what: &Target) -> Result<PathBuf> {
     }
     run(strip.arg(built).arg(&library))?;
     check_imports(what, &library)?;
+    check_panics(&library)?;
     Ok(library)
 }
 
@@ -161,7 +162,18 @@ fn names(library: &Path, filter: &str) -> Result<BTreeSet<String>> {
     Ok(listing.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name.to_owned()).collect())
 }
 
-/// Undefined symbols of the library that a C driver's runtime doesn't have, and references to the panic machinery.
+/// Nothing of ours may reach the panic machinery. (The compiler's own helpers could, for code that nobody calls.)
+fn check_panics(library: &Path) -> Result<()> {
+    let listing = run(command("llvm-nm-19", &["--print-file-name", "--quiet"]).arg(library))?;
+    let ours = listing.lines().filter(|line| line.contains("supdrv_legacy"));
+    let panics: Vec<&str> = ours.filter(|line| line.contains("9panicking")).collect();
+    if panics.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{}: code that may panic:\n{}", library.display(), panics.join("\n")).into())
+}
+
+/// Undefined symbols of the library that a C driver's runtime doesn't have.
 fn check_imports(what: &Target, library: &Path) -> Result<()> {
     let (undefined, defined) = (names(library, "--undefined-only")?, names(library, "--defined-only")?);
     let text = std::fs::read_to_string(root().join("supdrv-core/tests/data/legacy-imports.json"))?;

@@ -177,6 +177,11 @@ unsafe extern "C" {
     pub fn RTMpNotificationRegister(callback: PfnMpNotification, user: *mut c_void) -> c_int;
     pub fn RTMpNotificationDeregister(callback: PfnMpNotification, user: *mut c_void) -> c_int;
 
+    pub fn RTTimeNow(time: *mut i64) -> *mut i64;
+    pub fn RTThreadPreemptIsEnabled(thread: Handle) -> bool;
+    pub fn RTThreadIsInInterrupt(thread: Handle) -> bool;
+    pub fn RTR0AssertPanicSystem();
+    pub fn RTLogSetDefaultInstanceThread(logger: *mut c_void, key: usize) -> c_int;
     pub fn RTProcSelf() -> u32;
     pub fn RTR0ProcHandleSelf() -> usize;
     pub fn RTThreadNativeSelf() -> usize;

@@ -19,11 +19,17 @@
 //! Calls of C functions in this module all rely on the same thing: the C runtime keeps the era's contracts, as the trait methods
 //! of the seam state them, and handles are used by the functions that belong to them, from their creation to their drop.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all calls of C functions, given above")]
+#![allow(
+    clashing_extern_declarations,
+    reason = "the export table takes addresses only, of functions that others call"
+)]
 
 mod cpu;
+mod exports;
 mod ffi;
 mod image;
 mod memory;
+mod module;
 mod sync;
 mod time;
 
@@ -139,6 +145,19 @@ impl OsPolicy for Legacy {
     } else {
         Encoding::Linux
     };
+
+    fn ring0_exports(&self) -> &'static [crate::ring0::Export] {
+        exports::EXPORTS
+    }
+
+    fn gip_published(&self, address: usize) {
+        crate::ring0::events::gip_published::<exports::Runtime>(address);
+    }
+
+    /// Loggers live in memory of the session: threads must not find them any more.
+    fn session_closing(&self, session: usize) {
+        let _status = unsafe { ffi::RTLogSetDefaultInstanceThread(core::ptr::null_mut(), session) };
+    }
 
     fn obj_init_creator(&self, object: &mut ObjectView, session: &SessionExt) {
         unsafe { ffi::supdrvOSObjInitCreator(object, session.view.load(Ordering::Relaxed)) };

@@ -158,7 +158,7 @@ impl<O: SupdrvOs> VtgCopy<O> {
     /// The locations without the addresses that differ from copy to copy.
     fn locations(&self) -> impl Iterator<Item = [usize; 3]> + '_ {
         let (probes, strings) = (self.address(), self.address().wrapping_add(self.strings.start));
-        self.part(self.locations_range()).chunks_exact(LOCATION_BYTES).map(move |record| {
+        self.part(self.locations_range()).as_chunks::<LOCATION_BYTES>().0.iter().map(move |record| {
             let location = NativeLocation::read_from_bytes(record).unwrap_or_default();
             let (function, probe) = (location.function, location.probe);
             [location.line as usize, function.wrapping_sub(strings), probe.wrapping_sub(probes)]

@@ -44,6 +44,7 @@ bool rtMayBlock(void);
 extern volatile int g_iRtFailNext;     /* > 0: the n-th fallible call from now fails; counts down */
 bool rtFail(void);
 void rtSetCpuOnline(RTCPUID idCpu, bool fOnline);
+extern unsigned volatile g_cRtLoggerResets;
 extern bool g_fRtQuiet;
 extern char g_szRtLastPrint[1024];
 
