@@ -8,6 +8,7 @@ mod legacy;
 mod linux;
 mod qemu;
 mod report;
+mod solaris;
 mod test;
 mod tools;
 
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
                          linux   vboxdrv.ko for the newest installed 6.1 kernel headers
                          supctl  the client, statically linked
                          freebsd vboxdrv.ko for FreeBSD 14 and 15; the newer one's path
+                         solaris vboxdrv, a kernel module for illumos on amd64
                          legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd,
                                  solaris, os2, or x86_64 or i686 for programs in user mode; --all for all of them
   bench --kernel       instructions that requests cost in the kernel, counted in QEMU
@@ -35,6 +37,7 @@ fn build(artefact: &str) -> Result<()> {
         "linux" => linux::build(&kernel::Kernel::newest()?)?,
         "supctl" => linux::build_supctl()?,
         "freebsd" => freebsd::build()?,
+        "solaris" => solaris::build()?,
         other => return Err(format!("no artefact is called {other:?}; see `cargo xtask help`").into()),
     };
     println!("{}", path.display());

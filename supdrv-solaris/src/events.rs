@@ -1,0 +1,165 @@
+//! Clocks and events.
+//!
+//! An event is a mutex of the kernel, adaptive and legal up to the interrupt level at which timers run, with a condition variable.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use supdrv_core::abi::status::{Result, VERR_INTERRUPTED, VERR_TIMEOUT};
+use supdrv_core::heap::Box;
+use supdrv_core::os::{EventKind, OsEvent, OsTime, Timeout, WaitMode};
+
+use crate::kernel::{self, Kcondvar, Kmutex};
+use crate::os::{Solaris, level_cookie};
+
+/// Slack of waits, which is their resolution as well.
+const RESOLUTION_NS: u32 = 50_000;
+
+/// Ticks of at least this many milliseconds.
+pub(crate) fn ticks(millis: u32) -> core::ffi::c_long {
+    unsafe { kernel::drv_usectohz(i64::from(millis).saturating_mul(1000)) }
+}
+
+impl OsTime for Solaris {
+    fn system_nano_ts(&self) -> u64 {
+        unsafe { kernel::gethrtime() }.cast_unsigned()
+    }
+
+    fn sleep_ms(&self, millis: u32) {
+        // A tick is the shortest sleep, and does for a yield.
+        unsafe { kernel::delay(ticks(millis.max(1))) };
+    }
+}
+
+/// State that the mutex protects, but for `kind`.
+struct State {
+    kind: EventKind,
+    mutex: Kmutex,
+    condition: Kcondvar,
+    signalled: AtomicBool,
+    /// Signals of a multi-release event so far: whoever saw fewer has been released, even if it was reset since.
+    signals: AtomicU64,
+}
+
+/// An event.
+pub struct Event(Box<State, Solaris>);
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        unsafe {
+            // Whoever signalled last may still be inside.
+            kernel::mutex_enter(self.0.mutex.get());
+            kernel::mutex_exit(self.0.mutex.get());
+            kernel::cv_destroy(self.0.condition.get());
+            kernel::mutex_destroy(self.0.mutex.get());
+        }
+    }
+}
+
+/// The state, locked.
+struct Locked<'a>(&'a State);
+
+impl<'a> Locked<'a> {
+    fn new(event: &'a Event) -> Self {
+        unsafe { kernel::mutex_enter(event.0.mutex.get()) };
+        Self(&event.0)
+    }
+
+    /// Whether a waiter that saw `signals` when it came may go; takes the signal of a single-release event.
+    fn take(&self, signals: u64) -> bool {
+        match self.0.kind {
+            EventKind::SingleRelease => self.0.signalled.swap(false, Ordering::Relaxed),
+            EventKind::MultiRelease => {
+                self.0.signalled.load(Ordering::Relaxed) || self.0.signals.load(Ordering::Relaxed) != signals
+            }
+        }
+    }
+
+    /// Sleeps until woken, for no reason sometimes, or until the deadline; whether a signal of the process ended it.
+    fn sleep(&self, deadline_ns: Option<u64>, mode: WaitMode) -> bool {
+        let (condition, mutex) = (self.0.condition.get(), self.0.mutex.get());
+        let deadline = deadline_ns.map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
+        match (deadline, mode) {
+            (None, WaitMode::Interruptible) => unsafe { kernel::cv_wait_sig(condition, mutex) == 0 },
+            (None, WaitMode::Uninterruptible) => {
+                unsafe { kernel::cv_wait(condition, mutex) };
+                false
+            }
+            (Some(deadline), WaitMode::Interruptible) => unsafe {
+                kernel::cv_timedwait_sig_hrtime(condition, mutex, deadline) == 0
+            },
+            (Some(deadline), WaitMode::Uninterruptible) => {
+                let flags = kernel::CALLOUT_FLAG_ABSOLUTE;
+                let resolution = i64::from(RESOLUTION_NS);
+                unsafe { kernel::cv_timedwait_hires(condition, mutex, deadline, resolution, flags) };
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        unsafe { kernel::mutex_exit(self.0.mutex.get()) };
+    }
+}
+
+impl OsEvent for Solaris {
+    type Event = Event;
+
+    fn event_create(&self, kind: EventKind) -> Result<Event> {
+        let (mutex, condition) = (Kmutex::new(), Kcondvar::new());
+        let (signalled, signals) = (AtomicBool::new(false), AtomicU64::new(0));
+        let event = Event(Box::new(self, State { kind, mutex, condition, signalled, signals })?);
+        unsafe {
+            let name = c"SUPDrvEvent".as_ptr();
+            let cookie = level_cookie(kernel::LOCK_LEVEL);
+            kernel::mutex_init(event.0.mutex.get(), name, kernel::MUTEX_DRIVER, cookie);
+            kernel::cv_init(event.0.condition.get(), name, kernel::CV_DRIVER, core::ptr::null_mut());
+        }
+        Ok(event)
+    }
+
+    fn event_signal(&self, event: &Event) {
+        let locked = Locked::new(event);
+        locked.0.signalled.store(true, Ordering::Relaxed);
+        locked.0.signals.fetch_add(1, Ordering::Relaxed);
+        let condition = locked.0.condition.get();
+        match locked.0.kind {
+            EventKind::SingleRelease => unsafe { kernel::cv_signal(condition) },
+            EventKind::MultiRelease => unsafe { kernel::cv_broadcast(condition) },
+        }
+    }
+
+    fn event_reset(&self, event: &Event) {
+        Locked::new(event).0.signalled.store(false, Ordering::Relaxed);
+    }
+
+    fn event_wait(&self, event: &Event, timeout: Timeout, mode: WaitMode) -> Result<()> {
+        let deadline_ns = match timeout {
+            Timeout::Forever => None,
+            Timeout::DeadlineNs(deadline) => Some(deadline),
+            Timeout::RelativeNs(0) => Some(0),
+            Timeout::RelativeNs(relative) => self.system_nano_ts().checked_add(relative),
+        };
+        let locked = Locked::new(event);
+        let signals = locked.0.signals.load(Ordering::Relaxed);
+        let mut interrupted = false;
+        loop {
+            if locked.take(signals) {
+                return Ok(());
+            }
+            if deadline_ns.is_some_and(|deadline| self.system_nano_ts() >= deadline) {
+                return Err(VERR_TIMEOUT);
+            }
+            if interrupted {
+                return Err(VERR_INTERRUPTED);
+            }
+            interrupted = locked.sleep(deadline_ns, mode);
+        }
+    }
+
+    fn event_resolution_ns(&self) -> u32 {
+        RESOLUTION_NS
+    }
+}

@@ -1,0 +1,128 @@
+//! What loaded modules may ask for, and the table of what they can import.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
+
+use core::alloc::Layout;
+use core::ffi::{CStr, c_int, c_void};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use supdrv_core::abi::status::{Result, VERR_INTERRUPTED, VERR_NO_MEMORY};
+use supdrv_core::heap::Box;
+use supdrv_core::os::{Errno, OsModule, OsTime, ThreadEntry, ThreadPriority};
+
+use crate::events::ticks;
+use crate::glue;
+use crate::kernel::{self, Timespec};
+use crate::memory::MemObj;
+use crate::os::{Solaris, padded};
+
+// The functions themselves; the kernel's linker knows none of them, modules get them from the driver.
+supdrv_core::ring0_exports!(Solaris, Solaris, private);
+
+/// Threads of modules that have not left our code yet.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Runnable from the start.
+const TS_RUN: c_int = 2;
+
+/// What a new thread is to do.
+struct Start {
+    entry: ThreadEntry,
+    context: *mut c_void,
+}
+
+unsafe extern "C" fn thread_main(start: *mut c_void) {
+    let Some(start) = NonNull::new(start.cast::<Start>()) else { return };
+    let start = unsafe { Box::from_raw(&Solaris, start) };
+    let (entry, context) = (start.entry, start.context);
+    drop(start);
+    unsafe { entry(context) };
+    THREADS.fetch_sub(1, Ordering::Release);
+    unsafe { kernel::thread_exit() };
+}
+
+/// Waits until no thread runs our code any more. Class T, at unload.
+pub(crate) fn wait_for_threads() {
+    if THREADS.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    while THREADS.load(Ordering::Acquire) != 0 {
+        Solaris.sleep_ms(10);
+    }
+    // The last one still has to reach the kernel's exit function.
+    Solaris.sleep_ms(50);
+}
+
+fn has(context: u32) -> bool {
+    unsafe { glue::supdrv_glue_context() & context != 0 }
+}
+
+impl OsModule for Solaris {
+    const ERRNO: Errno = Errno::Solaris;
+
+    fn heap_alloc_any_context(&self, layout: Layout) -> Result<NonNull<u8>> {
+        let bytes = padded(layout).ok_or(VERR_NO_MEMORY)?;
+        let memory = unsafe { kernel::kmem_zalloc(bytes, kernel::KM_NOSLEEP) };
+        NonNull::new(memory.cast()).ok_or(VERR_NO_MEMORY)
+    }
+
+    fn mem_alloc_phys(&self, size_bytes: usize, highest: u64, align_bytes: usize) -> Result<MemObj> {
+        self.alloc_phys(size_bytes, highest, align_bytes)
+    }
+
+    #[cfg(not(target_os = "none"))]
+    fn is_kernel_address(&self, address: usize) -> bool {
+        // A fake kernel lives in a process.
+        address != 0
+    }
+
+    fn wall_clock_ns(&self) -> i64 {
+        let mut time = Timespec::default();
+        unsafe { kernel::gethrestime(&raw mut time) };
+        time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanoseconds)
+    }
+
+    fn mp_poke(&self, cpu_id: u32) -> Result<()> {
+        unsafe { kernel::poke_cpu(cpu_id.cast_signed()) };
+        Ok(())
+    }
+
+    fn sleep_interruptible_ms(&self, millis: u32) -> Result<()> {
+        let interrupted = unsafe { kernel::delay_sig(ticks(millis)) };
+        if interrupted == 0 { Ok(()) } else { Err(VERR_INTERRUPTED) }
+    }
+
+    fn preempt_is_enabled(&self) -> bool {
+        !has(glue::CONTEXT_PINNED | glue::CONTEXT_IRQS_OFF)
+    }
+
+    fn is_in_interrupt(&self) -> bool {
+        has(glue::CONTEXT_INTERRUPT)
+    }
+
+    unsafe fn thread_spawn(
+        &self,
+        entry: ThreadEntry,
+        context: *mut c_void,
+        _priority: ThreadPriority,
+        _name: &CStr,
+    ) -> Result<()> {
+        let start = Box::new(self, Start { entry, context })?.into_raw();
+        THREADS.fetch_add(1, Ordering::Relaxed);
+        let thread = unsafe {
+            let argument = start.as_ptr().cast();
+            let (owner, priority) = (&raw const kernel::p0, kernel::minclsyspri);
+            kernel::thread_create(null_mut(), 0, thread_main, argument, 0, owner, TS_RUN, priority)
+        };
+        if !thread.is_null() {
+            return Ok(());
+        }
+        THREADS.fetch_sub(1, Ordering::Relaxed);
+        drop(unsafe { Box::from_raw(self, start) });
+        Err(VERR_NO_MEMORY)
+    }
+
+    fn panic_system(&self) {
+        unsafe { kernel::cmn_err(kernel::CE_PANIC, c"supdrv: assertion of a module".as_ptr()) };
+    }
+}

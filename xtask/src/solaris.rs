@@ -1,0 +1,57 @@
+//! The Solaris driver: the Rust half, the C half against declarations of our own, linked into a kernel module.
+
+use std::path::{Path, PathBuf};
+
+use crate::cross::{Inspection, KERNEL_CFLAGS, build_rust, clang_headers, link_relocatable, symbol_list};
+use crate::report::{Result, Tally};
+use crate::tools::{command, root, run, target};
+
+/// What the kernel, administrators and sibling drivers look for.
+const GLOBALS: [&str; 5] = ["SUPDrvSolarisIDC", "_fini", "_info", "_init", "supdrv_force_async_tsc"];
+
+/// Builds the module.
+pub fn build() -> Result<PathBuf> {
+    let library = build_rust("supdrv-solaris", "x86_64-solaris-kernel")?;
+    let folder = target("solaris")?;
+    let object = folder.join("glue.o");
+    clang_headers()?;
+    let mut clang =
+        command("clang-19", &["--target=x86_64-pc-solaris2.11", "-fno-builtin", "-fno-jump-tables"]);
+    clang.args(KERNEL_CFLAGS).arg("-c").arg(root().join("supdrv-solaris/shell/glue.c"));
+    run(clang.arg("-o").arg(&object))?;
+    let module = folder.join("vboxdrv");
+    link_relocatable("elf_x86_64", &[object], &library, &GLOBALS, &module)?;
+    Ok(module)
+}
+
+/// Builds, and inspects what was built.
+pub fn check() -> Result<Tally> {
+    inspect(&build()?)
+}
+
+fn inspect(module: &Path) -> Result<Tally> {
+    let data = root().join("supdrv-solaris/tests/data");
+    let known = symbol_list(&data.join("symbols-solaris.json"))?;
+    let supplement = symbol_list(&data.join("symbols-supplement.json"))?;
+    let mut inspection = Inspection::of(module)?;
+    inspection.check_module()?;
+    inspection.check_imports(&[&known, &supplement])?;
+    let globals = inspection.globals()?;
+    inspection.check(
+        &format!("has its entry points, and nothing else, among its globals {globals:?}"),
+        globals.iter().eq(GLOBALS),
+    );
+    let calls = inspection.undefined()?;
+    let linkage = ["mod_install", "mod_remove", "mod_info", "mod_driverops"];
+    inspection.check(
+        "links itself into the kernel, and out of it",
+        linkage.iter().all(|name| calls.contains(*name)),
+    );
+    let pointers = inspection.pointers(".data")?;
+    let tables = ["mod_driverops", "nodev", "nulldev", "nochpoll", "ddi_prop_op"];
+    inspection.check(
+        "has the kernel's own entry points in its writable tables",
+        tables.iter().all(|name| pointers.iter().any(|pointer| pointer == name)),
+    );
+    Ok(inspection.result())
+}
