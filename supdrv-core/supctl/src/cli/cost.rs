@@ -21,11 +21,9 @@ pub fn run(transport: &dyn Transport, words: Words) -> Result {
 mod imp {
     use core::arch::asm;
     use core::arch::x86_64::_rdtsc;
-    use std::os::fd::{AsRawFd, RawFd};
-
     use supctl::packet::Packet;
     use supctl::transport::linux::OpenNode;
-    use supctl::transport::{Node, Transport};
+    use supctl::transport::{Device, Node, Transport};
     use supdrv_core::abi::ioctl::{COOKIE_MAGIC, Encoding, Function, IOC_VERSION};
     use supdrv_core::abi::requests as r;
     use zerocopy::FromZeros;
@@ -40,7 +38,7 @@ mod imp {
     /// # Safety
     /// Whatever the device does with the argument must be all right.
     #[inline(always)]
-    unsafe fn ioctl(fd: RawFd, code: u32, argument: usize) -> i64 {
+    unsafe fn ioctl(fd: i32, code: u32, argument: usize) -> i64 {
         let mut result = IOCTL;
         // SAFETY: the caller's promise; the kernel changes rcx and r11.
         unsafe {
@@ -84,7 +82,7 @@ mod imp {
         result: i64,
     }
 
-    fn measure(fd: RawFd, packet: &Packet, empty: u64) -> Row {
+    fn measure(fd: i32, packet: &Packet, empty: u64) -> Row {
         let (code, fresh) = (packet.code(), packet.bytes().to_vec());
         let mut work = packet.clone();
         let mut result = 0;
@@ -120,8 +118,7 @@ mod imp {
 
     pub fn run(transport: &dyn Transport) -> Result {
         drop(super::super::open(transport)?);
-        let nodes = supctl::transport::linux::DeviceNodes::default();
-        let device = OpenNode::open(nodes.path(Node::Unrestricted))?;
+        let device = transport.open(Node::Unrestricted)?;
         let null = OpenNode::open("/dev/null")?;
         let mode = Packet::bare(Encoding::Linux, Function::GetPagingMode, size_of::<r::GetPagingModeOut>());
         let caps = Packet::bare(Encoding::Linux, Function::VtCaps, size_of::<r::VtCapsOut>());
@@ -132,8 +129,8 @@ mod imp {
         let empty = empty_pair();
         println!("{:<44} {:>8} {:>12}  result", "system call", "ticks", "equal");
         println!("{:<44} {empty:>8}", "(an empty pair of readings, subtracted below)");
-        let print = |name: &str, device: &OpenNode, packet: &Packet| {
-            let row = measure(device.as_raw_fd(), packet, empty);
+        let print = |name: &str, device: &dyn Device, packet: &Packet| {
+            let row = measure(device.descriptor().unwrap_or(-1), packet, empty);
             let equal = format!("{}/{SAMPLES}", row.equal);
             println!("{name:<44} {:>8} {equal:>12}  {}", row.ticks, outcome(row.result));
         };
@@ -142,11 +139,11 @@ mod imp {
             Ok(empty_module) => print("ioctl on a module that does nothing", &empty_module, &mode),
             Err(_) => println!("{:<44} {:>8}", "ioctl on a module that does nothing", "(not there)"),
         }
-        print("COOKIE", &device, &handshake_packet());
-        print("GET_PAGING_MODE", &device, &mode);
-        print("VT_CAPS", &device, &caps);
-        print("bad header", &device, &bad_header);
-        print("bad cookie", &device, &bad_cookie);
+        print("COOKIE", &*device, &handshake_packet());
+        print("GET_PAGING_MODE", &*device, &mode);
+        print("VT_CAPS", &*device, &caps);
+        print("bad header", &*device, &bad_header);
+        print("bad cookie", &*device, &bad_cookie);
         Ok(())
     }
 }

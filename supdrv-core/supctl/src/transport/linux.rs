@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 
 use supdrv_core::abi::Status;
@@ -169,12 +169,6 @@ impl OpenNode {
     }
 }
 
-impl AsRawFd for OpenNode {
-    fn as_raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
-    }
-}
-
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
@@ -190,6 +184,10 @@ impl Device for OpenNode {
         unsafe { self.call(code, cpu_id as usize) }.map_err(|error| {
             if error == -VERR_INTERNAL_ERROR.0 { Refused::Status(Status(-error)) } else { Refused::Os(error) }
         })
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        Some(self.file.as_raw_fd())
     }
 
     unsafe fn ioctl_at(&self, code: u32, address: usize) -> Option<Result<(), Refused>> {

@@ -215,6 +215,11 @@ pub trait Device: Send + Sync {
     /// The call failed.
     fn fast(&self, code: u32, cpu_id: u32) -> Result<(), Refused>;
 
+    /// The system's own descriptor of the device, for measurements without anything in between; `None` where there is none.
+    fn descriptor(&self) -> Option<i32> {
+        None
+    }
+
     /// Passes a packet by its address alone, which may be nonsense; `None` where that can't be done.
     ///
     /// # Safety
