@@ -32,7 +32,6 @@ void loaded(void)
 
 void unloaded(void)
 {
-    static RTCOUNTS const s_Nothing;
     RT_CHECK(drvUnload() == 0);
-    RT_CHECK(memcmp(&g_rtCounts, &s_Nothing, sizeof(s_Nothing)) == 0);
+    RT_CHECK(rtNothingLeft());
 }

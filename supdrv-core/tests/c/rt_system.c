@@ -24,6 +24,12 @@ void rtPanic(const char *pszWhat, const char *pszFile, int iLine)
     abort();
 }
 
+bool rtNothingLeft(void)
+{
+    static RTCOUNTS const s_Nothing;
+    return memcmp(&g_rtCounts, &s_Nothing, sizeof(s_Nothing)) == 0;
+}
+
 RTTHREADSTATE *rtSelf(void)
 {
     if (!t_Self.idProcess)

@@ -18,6 +18,7 @@ typedef struct RTCOUNTS
 } RTCOUNTS;
 
 extern RTCOUNTS g_rtCounts;
+bool rtNothingLeft(void);
 
 /* Stops the program, saying why. */
 void rtPanic(const char *pszWhat, const char *pszFile, int iLine) __attribute__((__noreturn__));

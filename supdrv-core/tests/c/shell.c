@@ -148,6 +148,21 @@ static int shellRequest(SHELLSESSION *pShell, uint32_t uCode, RTR3PTR R3Ptr)
     return rc;
 }
 
+int drvIOCtlFrom(RTPROCESS idProcess, uint32_t iFile, uint32_t uCode, uintptr_t uArg)
+{
+    RTTHREADSTATE const Old = *rtSelf();
+    SHELLSESSION *pShell = shellFind(iFile, true, false);
+    int rc;
+    if (!pShell)
+        return -EBADF;
+    rtSelf()->idProcess = idProcess;
+    rtSelf()->hProcess = (RTR0PROCESS)idProcess;
+    rc = shellRequest(pShell, uCode, uArg);
+    *rtSelf() = Old;
+    supdrvSessionRelease(&pShell->Core);
+    return rc;
+}
+
 int drvIOCtl(uint32_t iFile, uint32_t uCode, uintptr_t uArg)
 {
     int rc;

@@ -37,6 +37,8 @@ int  drvUnload(void);
 int  drvOpen(bool fRestricted, uint32_t *piFile);
 int  drvClose(uint32_t iFile);
 int  drvIOCtl(uint32_t iFile, uint32_t uCode, uintptr_t uArg);
+/* As another process that has inherited the file. */
+int  drvIOCtlFrom(RTPROCESS idProcess, uint32_t iFile, uint32_t uCode, uintptr_t uArg);
 /* What sibling drivers call. */
 int  drvIDC(uint32_t uReq, SUPDRVIDCREQHDR *pReq);
 /* The system goes to sleep and wakes up. */

@@ -288,7 +288,6 @@ static bool everything(void)
 
 static void testFailures(void)
 {
-    static RTCOUNTS const s_Nothing;
     int iFail;
     resetSeen();
     g_fRtQuiet = true;
@@ -297,7 +296,7 @@ static void testFailures(void)
         bool fDone;
         g_iRtFailNext = iFail;
         fDone = everything();
-        RT_CHECK(memcmp(&g_rtCounts, &s_Nothing, sizeof(s_Nothing)) == 0);
+        RT_CHECK(rtNothingLeft());
         if (g_iRtFailNext > 0)
         {
             RT_CHECK(fDone);
