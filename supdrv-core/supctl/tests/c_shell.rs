@@ -191,7 +191,8 @@ fn run(command: &mut Command, hint: &str) -> String {
 /// Compiles shell, runtime and library into a shared object.
 fn shared_object(sanitizers: &[&str]) -> PathBuf {
     let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let (target, bits) = if cfg!(target_pointer_width = "64") { ("x86_64", "-m64") } else { ("i686", "-m32") };
+    let (target, bits) =
+        if cfg!(target_pointer_width = "64") { ("x86_64", "-m64") } else { ("i686", "-m32") };
     let mut cargo = Command::new("cargo");
     cargo.args(["xtask", "build", "legacy", "--target", target]).current_dir(core.join(".."));
     let printed = run(&mut cargo, "`cargo xtask build legacy` says what it needs");
@@ -200,7 +201,18 @@ fn shared_object(sanitizers: &[&str]) -> PathBuf {
     let object = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let sources = ["rt_arch", "rt_memory", "rt_rest", "rt_sync", "rt_system", "rt_time", "shell"];
     let mut gcc = Command::new("gcc");
-    gcc.args(["-std=gnu99", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-DRT_OS_LINUX", bits]);
+    gcc.args([
+        "-std=gnu99",
+        "-g",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fPIC",
+        "-shared",
+        "-DRT_OS_LINUX",
+        bits,
+    ]);
     gcc.args(sanitizers).arg("-I").arg(core.join("include"));
     gcc.args(sources.map(|name| core.join("tests/c").join(name).with_extension("c")));
     gcc.arg(library).args(["-Wl,-Bsymbolic", "-lpthread", "-o"]).arg(&object);
