@@ -1,11 +1,11 @@
 //! A pointer that any context may use while it is published, and whose owner can wait until nobody does.
 //!
-//! Users count themselves first and look at the pointer then; the owner withdraws the pointer first and looks at the count then. Both
-//! in one total order (SeqCst), so that one of them sees the other: whoever got the pointer is counted until it is done with it.
+//! Users count themselves first and look at the pointer then; the owner withdraws the pointer first and looks at the count then. Each
+//! has a full fence between the two, so that one of them sees the other: whoever got the pointer is counted until it is done with it.
 
 use core::ptr::{NonNull, null_mut};
 
-use super::atomics::{AtomicPtr, AtomicU32, Ordering};
+use super::atomics::{AtomicPtr, AtomicU32, Ordering, fence};
 
 /// The gate. Closed at first.
 pub struct Gate<T> {
@@ -22,12 +22,14 @@ impl<T> Default for Gate<T> {
 impl<T> Gate<T> {
     /// Lets users in to `target`, which stays valid until the gate was closed and found [idle](Self::is_idle). Class I.
     pub fn open(&self, target: NonNull<T>) {
-        self.target.store(target.as_ptr(), Ordering::SeqCst);
+        self.target.store(target.as_ptr(), Ordering::Release);
     }
 
     /// Lets nobody in any more; returns the target, if it was open. Class I.
     pub fn close(&self) -> Option<NonNull<T>> {
-        NonNull::new(self.target.swap(null_mut(), Ordering::SeqCst))
+        let target = NonNull::new(self.target.swap(null_mut(), Ordering::AcqRel));
+        fence(Ordering::SeqCst);
+        target
     }
 
     /// Whether users are let in. Class I.
@@ -37,7 +39,7 @@ impl<T> Gate<T> {
 
     /// Whether nobody is inside. Once this is true of a closed gate, nobody uses what its target was. Class I.
     pub fn is_idle(&self) -> bool {
-        self.inside.load(Ordering::SeqCst) == 0
+        self.inside.load(Ordering::Acquire) == 0
     }
 
     /// Goes in, if it is open. Class I: never waits. A closed gate isn't even counted at, so that attempts can't keep its owner waiting.
@@ -45,8 +47,9 @@ impl<T> Gate<T> {
         if !self.is_open() {
             return None;
         }
-        self.inside.fetch_add(1, Ordering::SeqCst);
-        let pass = Pass { gate: self, target: self.target.load(Ordering::SeqCst) };
+        self.inside.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let pass = Pass { gate: self, target: self.target.load(Ordering::Acquire) };
         // A null one is dropped here, and thereby leaves.
         if pass.target.is_null() { None } else { Some(pass) }
     }

@@ -13,7 +13,7 @@ mod gate;
 
 /// The gate is also compiled with a model checker's atomics, in its test.
 mod atomics {
-    pub use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+    pub use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 }
 
 pub use gate::{Gate, Pass};

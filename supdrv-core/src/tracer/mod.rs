@@ -454,4 +454,10 @@ impl<O: SupdrvOs> Driver<O> {
     pub fn tracer_register_module(&self, module: usize, header: usize) -> Result<()> {
         self.tracer().register_module(self.published(), module, header)
     }
+
+    /// A module goes away: takes its tracer and its tracepoints along. Class T, the module's memory is still there.
+    #[doc(alias = "supdrvTracerModuleUnloading")]
+    pub fn tracer_module_unloading(&self, module: usize) {
+        self.tracer().module_unloading(module);
+    }
 }
