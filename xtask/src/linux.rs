@@ -30,7 +30,8 @@ fn is_kept(symbol: &str) -> bool {
     symbol.starts_with("supdrv_rust_")
 }
 
-fn build_rust_half() -> Result<PathBuf> {
+/// Builds the Rust half as an archive.
+pub fn build_rust_half() -> Result<PathBuf> {
     let mut cargo = cargo_with_sources()?;
     cargo.args(["rustc", "--quiet", "-p", "supdrv-linux", "--profile", "kern", "--features", "kernel"]);
     cargo.args(["--crate-type", "staticlib", "-Z", "build-std=core", "--target", "x86_64-unknown-none"]);

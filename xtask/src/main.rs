@@ -1,11 +1,13 @@
 //! Build, demo and test automation: `cargo xtask help`.
 
+mod coverage;
 mod cross;
 mod demo;
 mod freebsd;
 mod kernel;
 mod legacy;
 mod linux;
+mod panics;
 mod qemu;
 mod report;
 mod solaris;
@@ -28,6 +30,8 @@ usage: cargo xtask COMMAND
                          solaris vboxdrv, a kernel module for illumos on amd64
                          legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd,
                                  solaris, os2, or x86_64 or i686 for programs in user mode; --all for all of them
+  panics               counts the panicking paths in the core's release builds; fails if there are any
+  coverage             runs the core's tests and prints which lines they reach
   bench --kernel       instructions that requests cost in the kernel, counted in QEMU
 
 Missing Debian packages are installed with apt-get, after saying so. Everything is built and cached under target/.";
@@ -58,6 +62,8 @@ fn build_legacy(arguments: &[&str]) -> Result<()> {
 fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["demo"] => demo::run(),
+        ["panics"] => panics::run(),
+        ["coverage"] => coverage::run(),
         ["test", filters @ ..] => test::run(filters),
         ["build", "legacy", rest @ ..] => build_legacy(rest),
         ["build", artefact] => build(artefact),

@@ -16,6 +16,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", run: clippy },
     Step { name: "host tests", run: host_tests },
     Step { name: "documentation", run: documentation },
+    Step { name: "panicking paths", run: crate::panics::check },
     Step { name: "freebsd module", run: crate::freebsd::check },
     Step { name: "solaris module", run: crate::solaris::check },
     Step { name: "linux in a real kernel", run: demo::in_kernel },
