@@ -14,6 +14,7 @@ use supdrv_core::abi::requests::RequestHeader;
 use supdrv_core::abi::status::{
     VERR_INTERNAL_ERROR, VERR_INVALID_POINTER, VERR_NO_MEMORY, VERR_TOO_MUCH_DATA,
 };
+use supdrv_core::driver::Counters;
 use zerocopy::FromBytes;
 
 /// The functions of the shell that are a system call each; results are negative errnos.
@@ -25,6 +26,7 @@ struct Shell {
     ioctl_from: unsafe extern "C" fn(process: u32, file: u32, code: u32, argument: usize) -> c_int,
     unload: unsafe extern "C" fn() -> c_int,
     nothing_left: unsafe extern "C" fn() -> bool,
+    counters: unsafe extern "C" fn(counters: *mut [u32; 6]),
 }
 
 /// # Safety
@@ -58,6 +60,7 @@ impl Shell {
                 ioctl_from: function(object, c"drvIOCtlFrom"),
                 unload: function(object, c"drvUnload"),
                 nothing_left: function(object, c"rtNothingLeft"),
+                counters: function(object, c"drvCounters"),
             }
         }
     }
@@ -100,6 +103,15 @@ impl Transport for Shell {
             0 => Ok(Box::new(File { shell: *self, file })),
             error => Err(OpenError::Other { node: format!("{node:?}"), reason: format!("errno {}", -error) }),
         }
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        let mut counters = [0; 6];
+        // SAFETY: writes that many numbers.
+        unsafe { (self.counters)(&raw mut counters) };
+        let [sessions, objects, memory_refs, images, factories, gip_users] =
+            counters.map(|count| count as usize);
+        Some(Counters { sessions, objects, memory_refs, images, factories, gip_users })
     }
 }
 

@@ -35,7 +35,7 @@ static RTR0MEMOBJ rtNew(int iKind, size_t cb)
         p->iKind = iKind;
         p->fd = -1;
         p->cb = cb;
-        __sync_add_and_fetch(&g_rtCounts.memobjs, 1);
+        __sync_add_and_fetch(iKind < KIND_MAP_KERNEL ? &g_rtCounts.memobjs : &g_rtCounts.mappings, 1);
     }
     return p;
 }
@@ -44,8 +44,8 @@ static int rtDelete(RTR0MEMOBJ p, int rc)
 {
     if (p->fd >= 0 && !p->hParent)
         close(p->fd);
+    __sync_sub_and_fetch(p->iKind < KIND_MAP_KERNEL ? &g_rtCounts.memobjs : &g_rtCounts.mappings, 1);
     free(p);
-    __sync_sub_and_fetch(&g_rtCounts.memobjs, 1);
     return rc;
 }
 

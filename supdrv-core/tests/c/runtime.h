@@ -14,7 +14,7 @@
 /* What exists now. */
 typedef struct RTCOUNTS
 {
-    int heap, exec, memobjs, spinlocks, mutexes, events, timers, notifications;
+    int heap, exec, memobjs, mappings, spinlocks, mutexes, events, timers, notifications;
 } RTCOUNTS;
 
 extern RTCOUNTS g_rtCounts;

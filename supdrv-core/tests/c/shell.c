@@ -108,6 +108,16 @@ int drvClose(uint32_t iFile)
     return 0;
 }
 
+void drvCounters(uint32_t acObjects[6])
+{
+    acObjects[0] = (uint32_t)g_cOpen;
+    acObjects[1] = (uint32_t)g_rtCounts.events;
+    acObjects[2] = (uint32_t)g_rtCounts.memobjs - 1;
+    acObjects[3] = (uint32_t)g_rtCounts.exec;
+    acObjects[4] = 0;
+    acObjects[5] = g_DevExt.cGipUsers;
+}
+
 int drvOpenCount(void)
 {
     return g_cOpen;

@@ -49,6 +49,8 @@ SHELLSESSION *drvSession(uint32_t iFile);
 /* Users of new sessions. */
 extern RTUID g_ShellUid;
 extern RTGID g_ShellGid;
+/* What exists: open files, semaphores, memory objects but mappings and the page, images, factories (not known), users of the page. */
+void drvCounters(uint32_t acObjects[6]);
 /* Open files. */
 int  drvOpenCount(void);
 
