@@ -16,11 +16,14 @@ const APPLETS: &[&str] = &[
     "true", "false", "date",
 ];
 
-/// What happens before the script and after it. `step NAME COMMAND…` marks a command's output and its exit status.
+/// What happens before the script and after it. The kernel's log is emptied, so that it holds what the script caused; the empty line ends
+/// what the firmware wrote.
+/// `step NAME COMMAND…` marks a command's output and its exit status.
 const PROLOGUE: &str = "#!/bin/sh
 export PATH=/bin:/
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t debugfs debug /sys/kernel/debug
-dmesg -n 4
+dmesg -n 4; dmesg -c > /dev/null
+echo
 step() { name=$1; shift; echo \"@@begin $name\"; \"$@\"; status=$?; echo; echo \"@@end $name $status\"; return $status; }
 ";
 const EPILOGUE: &str = "
