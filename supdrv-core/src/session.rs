@@ -4,7 +4,7 @@
 //! the system's shell. Its address, as everybody outside knows it, is the address of the view.
 //!
 //! It lives by its reference count. The opener has the first reference; the system's shell takes another one wherever close
-//! could overtake a request. The last release cleans up, in the order of [`Session::clean_up`], which matters:
+//! could overtake a request. The last release cleans up, in the order of `clean_up`, which matters:
 //!
 //! ```text
 //!   create ──► in use ──last release──► handles ► objects ► tracer ► memory ► factories ► images ► GIP ──► freed
