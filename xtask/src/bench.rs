@@ -10,7 +10,7 @@ use crate::report::Result;
 use crate::tools::{command, long_step, need, run, say, target};
 
 /// How much more an operation may cost with everything open than with the least: searching in depth, but no walking through.
-const MOST_GROWTH: f64 = 2.0;
+const MOST_GROWTH: f64 = 2.5;
 
 struct Row {
     case: String,
