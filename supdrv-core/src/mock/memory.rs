@@ -58,6 +58,9 @@ pub(super) struct Memory {
     maps_locked: bool,
 }
 
+/// Where addresses begin that nothing is behind.
+const FIRST_FICTION: u64 = if usize::BITS == 64 { 0x2000_0000_0000 } else { 0x4000_0000 };
+
 /// Single pages; freed ones are used again when no new one is left.
 struct Pool {
     next: Frame,
@@ -102,7 +105,7 @@ impl Memory {
             high: Pool::new(HIGH_FIRST, PHYSICAL_BYTES >> PAGE_SHIFT),
             contiguous: BTreeMap::from([(CONTIGUOUS_FIRST, CONTIGUOUS_END - CONTIGUOUS_FIRST)]),
             fictional: false,
-            next_fiction: 0x2000_0000_0000,
+            next_fiction: FIRST_FICTION as usize,
             spaces: HashMap::new(),
             unmapped: true,
             maps_locked: true,
@@ -191,7 +194,7 @@ impl Memory {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         let (offset, len) = ((first << PAGE_SHIFT).cast_signed(), (pages << PAGE_SHIFT) as i64);
         // SAFETY: punches a hole into a file of ours.
-        let result = unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset, len) };
+        let result = unsafe { libc::fallocate64(self.file.as_raw_fd(), mode, offset, len) };
         assert!(result == 0, "a hole can be punched");
     }
 
@@ -225,7 +228,7 @@ impl Memory {
             let flags = libc::MAP_SHARED | libc::MAP_FIXED;
             // SAFETY: replaces part of the range that was reserved above.
             let mapped = unsafe {
-                libc::mmap(at.cast(), run_bytes, host_prot(prot), flags, self.file.as_raw_fd(), offset)
+                libc::mmap64(at.cast(), run_bytes, host_prot(prot), flags, self.file.as_raw_fd(), offset)
             };
             if mapped == libc::MAP_FAILED {
                 self.unmap(base as usize, bytes);
