@@ -36,6 +36,8 @@ pub struct Machine<'a> {
     pub kernel: &'a Kernel,
     /// Number of CPUs.
     pub cpus: u32,
+    /// QEMU's CPU model.
+    pub cpu: &'a str,
     /// Whether time is counted in executed instructions. Needs one CPU.
     pub exact: bool,
     /// Files for the initrd's root folder.
@@ -88,8 +90,7 @@ pub fn boot(machine: &Machine<'_>) -> Result<Vec<Step>> {
     let archive = initrd(machine)?;
     let limit = machine.limit_seconds.to_string();
     let cpus = machine.cpus.to_string();
-    let mut qemu =
-        command("timeout", &[&limit, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max,la57=off"]);
+    let mut qemu = command("timeout", &[&limit, "qemu-system-x86_64", "-accel", "tcg", "-cpu", machine.cpu]);
     qemu.args([
         "-smp",
         &cpus,
