@@ -54,6 +54,7 @@ pub(super) struct Memory {
     fictional: bool,
     next_fiction: usize,
     pub spaces: HashMap<usize, Space>,
+    pub user_bytes_read: usize,
     unmapped: bool,
     maps_locked: bool,
 }
@@ -107,6 +108,7 @@ impl Memory {
             fictional: false,
             next_fiction: FIRST_FICTION as usize,
             spaces: HashMap::new(),
+            user_bytes_read: 0,
             unmapped: true,
             maps_locked: true,
         }
