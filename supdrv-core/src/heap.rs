@@ -45,6 +45,17 @@ impl<T, O: OsHeap + Clone> Box<T, O> {
         Ok(Self { value: memory, os: os.clone(), _owns: PhantomData })
     }
 
+    /// Takes the value off the heap. Class T.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped: the value is moved out once, and `os` is moved out once.
+        let (value, os) = unsafe { (this.value.read(), core::ptr::read(&raw const this.os)) };
+        // SAFETY: allocated by `new` with this layout from this system; the value has left it.
+        unsafe { os.heap_free(this.value.cast(), Layout::new::<T>()) };
+        value
+    }
+
     /// Gives up ownership, for a pointer that C code holds.
     #[must_use]
     pub fn into_raw(self) -> NonNull<T> {

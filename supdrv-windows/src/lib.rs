@@ -1,2 +1,46 @@
-//! Shim of the support driver for windows: not implemented yet, the crate only fixes its place in the workspace.
+//! The Windows shim: `SupdrvOs` over the NT kernel, and the driver's entry points.
+//!
+//! The image is all Rust and has no C runtime: everything it imports is a function of `ntoskrnl.exe` that exists since Windows 2000 or XP
+//! ([`nt::sys`]); newer ones are looked up at load time ([`kernel`]). What a kernel can't do is found out by trying, never by its name, with one
+//! exception: a kernel that emulates NT in a process of its own ([`kernel::is_emulated`]).
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`entry`] | loading and unloading |
+//! | `irp`, `record`, `pending` | requests of clients |
+//! | `idc` | requests of sibling drivers |
+//! | [`os`], [`cpu`], [`time`], [`timer`], [`memory`], [`image`] | the seam |
+//! | [`module`] | what loaded modules can link against |
+//! | [`nt`] | the kernel as this driver sees it |
 #![no_std]
+
+pub mod cpu;
+pub mod entry;
+mod idc;
+pub mod image;
+mod irp;
+pub mod kernel;
+pub mod memory;
+pub mod module;
+pub mod nt;
+pub mod os;
+pub mod pe;
+mod pending;
+mod power;
+mod record;
+pub mod security;
+mod state;
+pub mod status;
+pub mod time;
+pub mod timer;
+
+pub use os::Windows;
+
+#[cfg(feature = "kernel")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    /// `SUPd`, so that a crash dump says who stopped the machine.
+    const CODE: u32 = 0x5355_5064;
+    // SAFETY: stops the machine. Nothing in a release build gets here.
+    unsafe { nt::sys::KeBugCheckEx(CODE, 0, 0, 0, 0) }
+}

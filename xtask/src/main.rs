@@ -1,6 +1,5 @@
 //! Build, demo and test automation: `cargo xtask help`.
 
-mod bench;
 mod coverage;
 mod cross;
 mod demo;
@@ -14,6 +13,7 @@ mod report;
 mod solaris;
 mod test;
 mod tools;
+mod windows;
 
 use std::process::ExitCode;
 
@@ -29,11 +29,12 @@ usage: cargo xtask COMMAND
                          supctl  the client, statically linked
                          freebsd vboxdrv.ko for FreeBSD 14 and 15; the newer one's path
                          solaris vboxdrv, a kernel module for illumos on amd64
+                         windows VBoxDrv.sys for x64
+                         supctl-windows  the client for Windows
                          legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd,
                                  solaris, os2, or x86_64 or i686 for programs in user mode; --all for all of them
   panics               counts the panicking paths in the core's release builds; fails if there are any
   coverage             runs the core's tests and prints which lines they reach
-  bench                instructions that requests and services cost on the host, and whether that grows with what is open
   bench --kernel       instructions that requests cost in the kernel, counted in QEMU
 
 Missing Debian packages are installed with apt-get, after saying so. Everything is built and cached under target/.";
@@ -44,6 +45,8 @@ fn build(artefact: &str) -> Result<()> {
         "supctl" => linux::build_supctl()?,
         "freebsd" => freebsd::build()?,
         "solaris" => solaris::build()?,
+        "windows" => windows::build()?,
+        "supctl-windows" => windows::build_supctl()?,
         other => return Err(format!("no artefact is called {other:?}; see `cargo xtask help`").into()),
     };
     println!("{}", path.display());
@@ -69,7 +72,6 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["test", filters @ ..] => test::run(filters),
         ["build", "legacy", rest @ ..] => build_legacy(rest),
         ["build", artefact] => build(artefact),
-        ["bench"] => bench::run_all(),
         ["bench", "--kernel"] => demo::costs(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

@@ -34,7 +34,6 @@ pub mod mp;
 pub mod mutex;
 pub mod net;
 pub mod notify;
-mod probe;
 pub mod process;
 mod runtime;
 pub mod sched;

@@ -28,8 +28,7 @@ typedef struct SHELLHOOKS
 } SHELLHOOKS;
 
 extern SHELLHOOKS   g_Hooks;
-extern SUPDRVDEVEXT * const g_pDevExt;
-#define g_DevExt (*g_pDevExt)
+extern SUPDRVDEVEXT g_DevExt;
 
 /* Module load and unload; the latter is refused (-16, EBUSY) while somebody has the device open. */
 int  drvLoad(void);

@@ -1,0 +1,328 @@
+//! The Windows driver: an image of Rust alone, inspected, and driven by a Windows client in Wine's kernel host.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use object::pe;
+use object::read::pe::{Import, PeFile64};
+use object::{LittleEndian as LE, Object as _};
+
+use crate::cross::{build_rust, symbol_list};
+use crate::report::{Result, Tally};
+use crate::tools::{cargo_with_sources, command, long_step, need, root, run, say, target, write_if_changed};
+
+const TRIPLE: &str = "x86_64-winkernel";
+const CLIENT_TRIPLE: &str = "x86_64-pc-windows-gnu";
+const COMPILER: &str = "x86_64-w64-mingw32-gcc";
+/// The name that modules and sibling drivers import from.
+const IMAGE: &str = "VBoxDrv.sys";
+
+/// How the image is linked.
+const LINK: &[&str] = &[
+    "-nostdlib",
+    "-nostartfiles",
+    "-Wl,--subsystem,native",
+    "-Wl,--entry,DriverEntry",
+    "-Wl,--image-base,0x140000000",
+    "-Wl,--dynamicbase",
+    "-Wl,--nxcompat",
+    "-Wl,--no-insert-timestamp",
+    "-Wl,--file-alignment,0x200",
+    "-Wl,--section-alignment,0x1000",
+    "-Wl,--major-os-version,6",
+    "-Wl,--major-subsystem-version,6",
+    "-Wl,--gc-sections",
+    "-Wl,--strip-all",
+];
+
+/// Builds the driver image.
+pub fn build() -> Result<PathBuf> {
+    need(&["gcc-mingw-w64-x86-64", "binutils-mingw-w64-x86-64"])?;
+    let library = build_rust("supdrv-windows", TRIPLE)?;
+    let folder = target("windows")?;
+    let image = folder.join(IMAGE);
+    link(&library, &folder, &image)?;
+    Ok(image)
+}
+
+fn link(library: &Path, folder: &Path, image: &Path) -> Result<()> {
+    let exports = folder.join("exports.def");
+    write_if_changed(&exports, export_list(library)?.as_bytes())?;
+    let version = folder.join("version.o");
+    let mut windres = command("x86_64-w64-mingw32-windres", &["-O", "coff"]);
+    for (name, value) in ["MAJOR", "MINOR", "PATCH"].iter().zip(env!("CARGO_PKG_VERSION").split('.')) {
+        windres.arg(format!("-DSUPDRV_{name}={value}"));
+    }
+    run(windres.arg(root().join("supdrv-windows/packaging/version.rc")).arg(&version))?;
+    let mut gcc = command(COMPILER, LINK);
+    gcc.arg("-o").arg(image).arg(&exports).arg(library).arg(&version).arg("-lntoskrnl");
+    run(&mut gcc)?;
+    Ok(())
+}
+
+/// The module definition: everything of the library that has a name of the published interface.
+fn export_list(library: &Path) -> Result<String> {
+    let symbols = run(command("x86_64-w64-mingw32-nm", &["--defined-only", "--extern-only"]).arg(library))?;
+    let mut names: BTreeSet<(&str, bool)> = BTreeSet::new();
+    for line in symbols.lines() {
+        let mut words = line.split_whitespace().skip(1);
+        let (Some(kind), Some(name)) = (words.next(), words.next()) else { continue };
+        let published = ["SUPR0", "SUPSem", "RT", "SUPGet", "SUPTracer", "g_"];
+        if published.iter().any(|start| name.starts_with(start)) {
+            names.insert((name, kind != "T"));
+        }
+    }
+    let lines: String = names
+        .iter()
+        .map(|(name, data)| format!("    {name}{}\n", if *data { " DATA" } else { "" }))
+        .collect();
+    Ok(format!("LIBRARY \"{IMAGE}\"\nEXPORTS\n{lines}"))
+}
+
+struct Checks(Tally);
+
+impl Checks {
+    fn check(&mut self, what: &str, passed: bool) {
+        println!("{} {IMAGE}: {what}", if passed { "ok    " } else { "FAILED" });
+        self.0.add(Tally::one(passed));
+    }
+}
+
+/// Builds the image twice, and inspects it.
+pub fn check() -> Result<Tally> {
+    let image = build()?;
+    let mut checks = Checks(Tally::default());
+    let bytes = std::fs::read(&image)?;
+    let folder = target("windows")?;
+    let again = folder.join("again.sys");
+    let library = target("cross")?.join(TRIPLE).join("kern/libsupdrv_windows.a");
+    link(&library, &folder, &again)?;
+    checks.check("is the same when it is linked again", std::fs::read(&again)? == bytes);
+    std::fs::remove_file(&again)?;
+    inspect(&bytes, &mut checks)?;
+    println!("{}: {} bytes", image.display(), bytes.len());
+    Ok(checks.0)
+}
+
+fn inspect(bytes: &[u8], checks: &mut Checks) -> Result<()> {
+    let file = PeFile64::parse(bytes)?;
+    let headers = file.nt_headers();
+    let optional = &headers.optional_header;
+    let characteristics = optional.dll_characteristics.get(LE);
+    checks.check("is for the native subsystem", optional.subsystem.get(LE) == pe::IMAGE_SUBSYSTEM_NATIVE);
+    let flags = pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE | pe::IMAGE_DLLCHARACTERISTICS_NX_COMPAT;
+    checks.check("says that it may be moved and needs no executable data", characteristics & flags == flags);
+    let directory = |index: usize| file.data_directory(index).is_some_and(|d| d.size.get(LE) > 8);
+    checks.check(
+        "has relocations",
+        directory(pe::IMAGE_DIRECTORY_ENTRY_BASERELOC)
+            && !headers.file_header.characteristics.get(LE).contains(pe::IMAGE_FILE_RELOCS_STRIPPED),
+    );
+    checks.check("has unwind tables", directory(pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION));
+    checks.check("has a version resource", directory(pe::IMAGE_DIRECTORY_ENTRY_RESOURCE));
+    checks.check("has no time stamp", headers.file_header.time_date_stamp.get(LE) == 0);
+    checks.check("aligns its sections to pages", optional.section_alignment.get(LE) == 0x1000);
+    let both = pe::IMAGE_SCN_MEM_WRITE | pe::IMAGE_SCN_MEM_EXECUTE;
+    let open: Vec<_> = file
+        .section_table()
+        .iter()
+        .filter(|section| section.characteristics.get(LE) & both == both)
+        .map(|section| String::from_utf8_lossy(section.raw_name()).into_owned())
+        .collect();
+    checks.check(&format!("has no section that is writable and executable {open:?}"), open.is_empty());
+    checks.check(
+        "carries its checksum, which the kernel checks",
+        optional.check_sum.get(LE)
+            == checksum(bytes, file.dos_header().nt_headers_offset() as usize + 24 + 64),
+    );
+    check_imports(&file, checks)?;
+    check_exports(&file, checks)?;
+    Ok(())
+}
+
+/// The image's checksum: the sum of its words, folded, without the field itself, plus its size.
+fn checksum(bytes: &[u8], field: usize) -> u32 {
+    let mut sum: u32 = 0;
+    for (index, pair) in bytes.chunks(2).enumerate() {
+        let at = index * 2;
+        if at == field || at == field + 2 {
+            continue;
+        }
+        sum += u32::from(u16::from_le_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (sum & 0xffff) + (sum >> 16) + bytes.len() as u32
+}
+
+fn check_imports(file: &PeFile64<'_>, checks: &mut Checks) -> Result<()> {
+    let known = symbol_list(&root().join("supdrv-windows/tests/data/symbols-windows.json"))?;
+    let (mut names, mut libraries) = (BTreeSet::new(), BTreeSet::new());
+    if let Some(table) = file.import_table()? {
+        let mut descriptors = table.descriptors()?;
+        while let Some(descriptor) = descriptors.next()? {
+            libraries.insert(String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).to_lowercase());
+            let mut thunks = table.thunks(descriptor.original_first_thunk.get(LE))?;
+            while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>()? {
+                match table.import::<pe::ImageNtHeaders64>(thunk)? {
+                    Import::Name(_, name) => names.insert(String::from_utf8_lossy(name).into_owned()),
+                    Import::Ordinal(number) => names.insert(format!("#{number}")),
+                };
+            }
+        }
+    }
+    let kernel: BTreeSet<String> = ["ntoskrnl.exe", "hal.dll"].map(String::from).into();
+    checks.check(
+        &format!("imports from the kernel only {libraries:?}"),
+        !libraries.is_empty() && libraries.is_subset(&kernel),
+    );
+    let strangers: Vec<_> = names.difference(&known).collect();
+    checks.check(
+        &format!("imports {} functions, all of them on the list {strangers:?}", names.len()),
+        strangers.is_empty() && names.len() > 40,
+    );
+    Ok(())
+}
+
+fn check_exports(file: &PeFile64<'_>, checks: &mut Checks) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for export in file.exports()? {
+        if let object::NameOrOrdinal::Name(name) = export?.name() {
+            names.insert(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    let wanted =
+        ["SUPR0ObjRegister", "SUPR0Printf", "SUPSemEventCreate", "RTMemAllocTag", "g_pSUPGlobalInfoPage"];
+    let missing: Vec<_> = wanted.iter().filter(|name| !names.contains(**name)).collect();
+    checks.check(
+        &format!("exports {} names for modules, undecorated {missing:?}", names.len()),
+        missing.is_empty() && names.len() > 200,
+    );
+    Ok(())
+}
+
+/// Builds the client for Windows.
+pub fn build_supctl() -> Result<PathBuf> {
+    need(&["gcc-mingw-w64-x86-64"])?;
+    let folder = target("supctl-windows")?;
+    let mut cargo = cargo_with_sources()?;
+    cargo.args(["build", "--quiet", "--release", "-p", "supctl", "--target", CLIENT_TRIPLE]);
+    // There is no package with a library for this target and this compiler.
+    cargo.args(["-Z", "build-std=std,panic_unwind"]);
+    cargo.arg("--target-dir").arg(&folder);
+    long_step("building supctl for Windows", &mut cargo)?;
+    Ok(folder.join(CLIENT_TRIPLE).join("release/supctl.exe"))
+}
+
+/// A Windows system without a Windows kernel.
+struct Wine {
+    prefix: PathBuf,
+    loader: PathBuf,
+    server: PathBuf,
+    /// Keeps the system's services from being shut down.
+    keeper: Option<Child>,
+}
+
+impl Wine {
+    fn new() -> Result<Self> {
+        need(&["wine64", "wine"])?;
+        let prefix = target("wine")?.join("prefix");
+        let place = Path::new("/usr/lib/wine");
+        let wine =
+            Self { prefix, loader: place.join("wine64"), server: place.join("wineserver"), keeper: None };
+        if !wine.prefix.join("system.reg").exists() {
+            let mut boot = wine.command(&["wineboot", "-i"]);
+            boot.env("WINEDLLOVERRIDES", "mscoree,mshtml=");
+            long_step("creating a Windows system for Wine", &mut boot)?;
+            wine.wait_for_server();
+        }
+        Ok(wine)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.loader, arguments);
+        command.env("WINEPREFIX", &self.prefix).env("WINEDEBUG", "-all").env_remove("DISPLAY");
+        command
+    }
+
+    fn wait_for_server(&self) {
+        let _gone_already = Command::new(&self.server).arg("-w").env("WINEPREFIX", &self.prefix).status();
+    }
+
+    fn driver_folder(&self) -> PathBuf {
+        self.prefix.join("drive_c/windows/system32/drivers")
+    }
+
+    /// Starts the program that keeps the services alive.
+    fn keep_alive(&mut self) -> Result<()> {
+        let mut keeper = self.command(&["ping", "-n", "600", "127.0.0.1"]);
+        self.keeper = Some(keeper.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        std::thread::sleep(Duration::from_secs(3));
+        Ok(())
+    }
+
+    /// A command that should work; what it printed.
+    fn try_run(&self, arguments: &[&str]) -> (bool, String) {
+        match self.command(arguments).output() {
+            Ok(output) => (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()),
+            Err(error) => (false, error.to_string()),
+        }
+    }
+}
+
+impl Drop for Wine {
+    fn drop(&mut self) {
+        let _gone_already = Command::new(&self.server).arg("-k").env("WINEPREFIX", &self.prefix).status();
+        if let Some(keeper) = &mut self.keeper {
+            let _gone_already = keeper.kill();
+            let _reaped = keeper.wait();
+        }
+    }
+}
+
+/// The driver in Wine's kernel host: loaded, driven by a Windows client, unloaded, loaded again.
+pub fn test() -> Result<Tally> {
+    let (image, client) = (build()?, build_supctl()?);
+    let mut wine = Wine::new()?;
+    let mut tally = Tally::default();
+    let mut check = |what: &str, passed: bool, output: &str| {
+        println!("{} Wine: {what}", if passed { "ok    " } else { "FAILED" });
+        if !passed {
+            println!("{output}");
+        }
+        tally.add(Tally::one(passed));
+        passed
+    };
+    std::fs::create_dir_all(wine.driver_folder())?;
+    std::fs::copy(&image, wine.driver_folder().join(IMAGE))?;
+    let client = client.to_string_lossy().into_owned();
+    wine.keep_alive()?;
+    let path = format!("C:\\windows\\system32\\drivers\\{IMAGE}");
+    // A former run may have left it.
+    wine.try_run(&["sc", "delete", "VBoxDrv"]);
+    let (ok, text) =
+        wine.try_run(&["sc", "create", "VBoxDrv", "type=", "kernel", "start=", "demand", "binPath=", &path]);
+    check("the service is created", ok, &text);
+    let (ok, text) = wine.try_run(&["net", "start", "VBoxDrv"]);
+    if !check("the driver loads", ok, &text) {
+        return Ok(tally);
+    }
+    let (_, text) = wine.try_run(&[&client, "selftest"]);
+    println!("{text}");
+    let suite = Tally::last_in(&text);
+    check("the conformance suite comes to its end", suite.is_some(), "it printed no result");
+    for (what, command) in
+        [("the driver unloads", "stop"), ("it loads again", "start"), ("it unloads again", "stop")]
+    {
+        let (ok, text) = wine.try_run(&["net", command, "VBoxDrv"]);
+        check(what, ok, &text);
+        let (opens, _) = wine.try_run(&[&client, "info"]);
+        check("clients find it exactly when it is loaded", opens == (command == "start"), "");
+    }
+    let (ok, text) = wine.try_run(&["sc", "delete", "VBoxDrv"]);
+    check("the service is deleted", ok, &text);
+    tally.add(suite.unwrap_or_default());
+    say(&format!("Windows driver in Wine: {tally}"));
+    Ok(tally)
+}
