@@ -1,0 +1,56 @@
+//! The book's table of the original's defects names tests; they must be there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Tests of a folder and of the folders in it, as `file::test`.
+fn tests_in(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            tests_in(&path, found);
+            continue;
+        }
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let file = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+        let text = std::fs::read_to_string(&path).expect("a source");
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            if line == "#[test]" {
+                is_test = true;
+            } else if let (true, Some(rest)) = (is_test, line.strip_prefix("fn ")) {
+                found.insert(format!("{file}::{}", rest.split('(').next().unwrap_or("")));
+                is_test = false;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_in_the_table_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("../docs/src/defects.md")).expect("the table");
+    let mut tests = BTreeSet::new();
+    tests_in(&root.join("tests"), &mut tests);
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| ---") && !line.starts_with("| what"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 60, "{} rows", rows.len());
+    let (mut named, mut open) = (0, Vec::new());
+    for row in &rows {
+        assert_eq!(row.len(), 4, "{row:?}");
+        match row[3].strip_prefix('`') {
+            Some(name) => {
+                let name = name.trim_end_matches('`');
+                assert!(tests.contains(name), "no test is called {name}: {row:?}");
+                named += 1;
+            }
+            None => open.push(row[0]),
+        }
+    }
+    println!("{named} defects have tests; these have none: {open:#?}");
+}
