@@ -15,7 +15,7 @@ use loom::sync::atomic::{AtomicU32, AtomicU64};
 use supdrv_core::abi::gip::{CPU_HZ_UNKNOWN, GipCpu, GipHeader};
 use supdrv_core::gip::arith::{Clock, Sample, Tick};
 use supdrv_core::gip::protocol::{self, Versioned};
-use supdrv_core::gip::reader::{Latest, Reader, claim, snapshot};
+use supdrv_core::gip::reader::{Latest, Reader, Snapshot, claim, snapshot};
 use supdrv_core::mock::{Host, MockOs};
 use zerocopy::FromZeros;
 
@@ -339,6 +339,32 @@ fn readers_of_a_driver_see_its_clock() {
         }
         assert_eq!(reader.statistics().bad_previous, 0);
     }
+}
+
+/// Its look is old by then, but what the others have read is no garbage for that.
+#[test]
+fn a_reader_that_is_interrupted_after_its_look_does_not_go_backwards() {
+    let simulation = Simulation::new(1_000_000_000);
+    let entries = std::slice::from_ref(&simulation.entry);
+    let reader = Reader::continuing(simulation.now_ns);
+    let others = Snapshot {
+        nano_ts: simulation.now_ns + 10 * INTERVAL_NS,
+        tsc: 0,
+        interval_tsc: 1_000_000,
+        interval_ns: INTERVAL_NS as u32,
+    };
+    let meanwhile = std::cell::Cell::new(0);
+    let time = reader.now_ns(
+        &simulation.header,
+        entries,
+        || 0,
+        || {
+            meanwhile.set(reader.advance(&others, 0));
+            simulation.tsc()
+        },
+    );
+    assert!(time.is_some_and(|time| time > meanwhile.get()), "{time:?}, after {}", meanwhile.get());
+    assert_eq!(reader.statistics().bad_previous, 0);
 }
 
 #[test]

@@ -126,6 +126,8 @@ impl Reader {
         if header.magic.load(Ordering::Relaxed) != GIP_MAGIC {
             return None;
         }
+        // Before the page: a reader that is interrupted after its look must not take what others have read since for garbage.
+        let previous = self.previous.load(Ordering::Acquire);
         let (look, tsc) = match header.mode.load(Ordering::Relaxed) {
             MODE_SYNC => snapshot(header, entries.first()?, tsc),
             MODE_ASYNC => loop {
@@ -138,13 +140,17 @@ impl Reader {
             },
             _ => return None,
         };
-        Some(self.advance(&look, tsc))
+        Some(self.advance_after(previous, &look, tsc))
     }
 
-    /// Turns a look at the page into a time that is after every time returned before.
+    /// Turns a look at the page, that nobody has come after, into a time that is after every time returned before.
     pub fn advance(&self, snapshot: &Snapshot, tsc: u64) -> u64 {
+        self.advance_after(self.latest(), snapshot, tsc)
+    }
+
+    fn advance_after(&self, previous: u64, snapshot: &Snapshot, tsc: u64) -> u64 {
         let (page_time, expired) = snapshot.time_at(tsc);
-        let claim = claim(&self.previous, page_time, snapshot.interval_ns);
+        let claim = claim_after(&self.previous, previous, page_time, snapshot.interval_ns);
         let count = |counter: &AtomicU64, by: u64| {
             if by != 0 {
                 counter.fetch_add(by, Ordering::Relaxed);
@@ -196,7 +202,12 @@ pub struct Claim {
 /// Claims a time for a reader that the page told `page_time`. No other reader gets the same, as long as the last time makes sense
 /// and other readers aren't faster 25 times in a row.
 pub fn claim(latest: &impl Latest, page_time: u64, interval_ns: u32) -> Claim {
-    let mut previous = latest.load();
+    claim_after(latest, latest.load(), page_time, interval_ns)
+}
+
+/// As [`claim`], for a reader that saw the last time `previous` before it looked at the page. Whatever others have claimed since is
+/// after the page's time without being wrong.
+fn claim_after(latest: &impl Latest, mut previous: u64, page_time: u64, interval_ns: u32) -> Claim {
     let mut claim = Claim { time: page_time, was_behind: false, was_garbage: false, races: 0 };
     let gap = page_time.wrapping_sub(previous);
     if gap == 0 || gap >= BAD_GAP_NS {
