@@ -5,6 +5,8 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::InProcess;
 use supctl::client::{Client, Vmmr0Call};
@@ -13,6 +15,7 @@ use supctl::transport::{Node, Transport};
 use supdrv_core::abi::Status;
 use supdrv_core::abi::status::{VERR_ACCESS_DENIED, VERR_INVALID_PARAMETER};
 use supdrv_core::mock::{LinuxCodes, MockOs};
+use supdrv_core::ring0::events;
 
 /// For images anywhere.
 const LARGE: &[&str] = &["-fno-pic", "-mcmodel=large"];
@@ -64,6 +67,76 @@ const SERVICE: &str = r#"
         return -36;
     }
 "#;
+
+mod exports {
+    supdrv_core::ring0_exports!(supdrv_core::mock::MockOs, super::current());
+}
+
+static CURRENT: Mutex<Option<MockOs>> = Mutex::new(None);
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Locks what a failed test may have left.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The machine whose runtime the exports are: they know no other than the current one.
+fn current() -> MockOs {
+    locked(&CURRENT).clone().expect("a machine is current")
+}
+
+/// Runs the checks of an image from `supctl/images` on a machine that exports the whole runtime.
+fn checks_pass(name: &str, object: &[u8], at_least: usize) {
+    let _alone = locked(&ALONE);
+    let os = MockOs::<LinuxCodes>::with_codes(3);
+    os.set_exports(exports::EXPORTS);
+    *locked(&CURRENT) = Some(os.clone());
+    let mut wrong = Vec::new();
+    let transport = InProcess::new(&os);
+    let gip = transport.host.driver().published().gip.load(Ordering::Relaxed);
+    events::gip_published::<exports::Runtime>(gip);
+    let tally = supctl::suite::run_image(&transport, name, object, &mut |title, outcome| {
+        if *outcome != supctl::suite::Outcome::Pass {
+            wrong.push(format!("{title}: {outcome:?}"));
+        }
+    });
+    events::gip_published::<exports::Runtime>(0);
+    drop(transport);
+    *locked(&CURRENT) = None;
+    assert!(wrong.is_empty() && tally.passed >= at_least, "{tally}\n{}", wrong.join("\n"));
+}
+
+fn image_source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("images").join(name)
+}
+
+fn c_image(name: &str) -> Vec<u8> {
+    let include = format!("-I{}", image_source("").display());
+    let source = std::fs::read_to_string(image_source(name)).expect("the source is there");
+    compile(&format!("image-{name}"), &source, &["-fPIC", "-mgeneral-regs-only", &include])
+}
+
+#[test]
+fn an_image_in_c_uses_the_whole_runtime() {
+    checks_pass("exports", &c_image("exports.c"), 30);
+}
+
+#[test]
+fn an_image_that_stands_in_for_vmmr0_is_called_through_its_three_entries() {
+    checks_pass("VMMR0.r0", &c_image("vmmr0.c"), 7);
+}
+
+#[test]
+fn an_image_in_rust_runs() {
+    let object = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("rust-image.o");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut rustc = Command::new(rustc);
+    rustc.args(["--edition", "2024", "--emit", "obj", "-C", "opt-level=2", "-C", "panic=abort"]);
+    rustc.args(["-C", "relocation-model=pic", "-o"]).arg(&object).arg(image_source("rust.rs"));
+    let output = rustc.output().expect("rustc runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    checks_pass("rust", &std::fs::read(&object).expect("the object can be read"), 8);
+}
 
 fn with_client<T>(test: impl FnOnce(&Client, &InProcess<LinuxCodes>) -> T) -> T {
     let os = MockOs::<LinuxCodes>::with_codes(2);

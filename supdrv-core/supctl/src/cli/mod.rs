@@ -25,6 +25,7 @@ Commands:
   selftest             the conformance suite; ends with 'N passed, N failed'
       --filter TEXT    only cases whose title contains TEXT
       --list           list the cases, run none
+      --image FILE     instead: run the checks inside of an image (can be repeated; see supctl/images)
   bench                operations per second of each service
       --short          a tenth of the time
   load IMAGE           link a ring-0 image (ELF), load it, print its symbols, free it

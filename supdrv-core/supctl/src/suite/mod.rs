@@ -19,6 +19,7 @@ mod dispatch;
 mod fast;
 mod gip;
 mod handshake;
+mod images;
 mod loader;
 mod memory;
 mod misc;
@@ -43,6 +44,7 @@ use crate::packet::Packet;
 use crate::pages::Pages;
 use crate::transport::{Capabilities, Device, Node, Transport};
 
+pub use images::run_image;
 pub use process::{HOLD_ARGUMENT, hold_everything};
 
 /// How a case ended.
@@ -198,6 +200,27 @@ pub struct Tally {
     pub skipped: usize,
 }
 
+impl Tally {
+    /// Counts one more.
+    pub fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Pass => self.passed += 1,
+            Outcome::Fail(_) => self.failed += 1,
+            Outcome::NotAvailable(_) => self.skipped += 1,
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+        }
+    }
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed", self.passed, self.failed)?;
@@ -213,11 +236,7 @@ pub fn run(transport: &dyn Transport, filter: &str, report: &mut dyn FnMut(&Case
     let mut tally = Tally::default();
     for case in cases().filter(|case| case.title().contains(filter)) {
         let outcome = case.run(transport);
-        match outcome {
-            Outcome::Pass => tally.passed += 1,
-            Outcome::Fail(_) => tally.failed += 1,
-            Outcome::NotAvailable(_) => tally.skipped += 1,
-        }
+        tally.add(&outcome);
         report(case, &outcome);
     }
     tally
