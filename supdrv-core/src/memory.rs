@@ -288,7 +288,7 @@ impl<O: SupdrvOs> Session<O> {
     /// The process whose memory is meant.
     pub(crate) fn process(&self) -> Result<usize> {
         let current = self.driver().os().process_handle();
-        if self.owner().kind.is_user() && self.owner().process_handle != current {
+        if self.owner().kind.is_user() && self.process_handle() != current {
             return Err(VERR_ACCESS_DENIED);
         }
         Ok(current)

@@ -4,7 +4,7 @@
 //! the system's shell. Its address, as everybody outside knows it, is the address of the view.
 //!
 //! It lives by its reference count. The opener has the first reference; the system's shell takes another one wherever close
-//! could overtake a request. The last release cleans up, in the order of [`Session::clean_up`], which matters:
+//! could overtake a request. The last release cleans up, in the order of `clean_up`, which matters:
 //!
 //! ```text
 //!   create ──► in use ──last release──► handles ► objects ► tracer ► memory ► factories ► images ► GIP ──► freed
@@ -34,15 +34,12 @@ use crate::sync::{IrqSpinLock, SpinLock};
 /// Counts at or above this are corruption, not use.
 const MAX_REFERENCES: u32 = 1 << 20;
 
-/// Who the session belongs to; fixed when it is created.
+/// Who the session belongs to; fixed when it is created. Which process that is, the published view says: shells that open sessions in
+/// another context than the client's correct it there.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
     /// How it was opened.
     pub kind: SessionKind,
-    /// Process id, [`NIL_ID`] for kernel sessions.
-    pub process: u32,
-    /// Process identity, [`NIL_HANDLE`] for kernel sessions.
-    pub process_handle: usize,
 }
 
 /// A session.
@@ -103,7 +100,7 @@ impl<O: SupdrvOs> Session<O> {
         let session = Self {
             driver: NonNull::from(driver),
             bytes: layout.size(),
-            owner: Owner { kind, process, process_handle },
+            owner: Owner { kind },
             ext,
             handles,
             memory,
@@ -159,6 +156,18 @@ impl<O: SupdrvOs> Session<O> {
         self.view().as_ptr() as usize
     }
 
+    /// Process id of the opener, [`NIL_ID`] for kernel sessions; C shells may have corrected it after creation.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.view.process.load(Ordering::Relaxed)
+    }
+
+    /// Process identity of the opener, [`NIL_HANDLE`] for kernel sessions; C shells may have corrected it after creation.
+    #[must_use]
+    pub fn process_handle(&self) -> usize {
+        self.view.r0_process.load(Ordering::Relaxed)
+    }
+
     /// Real user id of the opener; C shells may have corrected it after creation.
     #[must_use]
     pub fn uid(&self) -> u32 {
@@ -187,7 +196,7 @@ impl<O: SupdrvOs> Session<O> {
         ObjectCreator {
             uid: self.uid(),
             gid: self.view.gid.load(Ordering::Relaxed),
-            process: self.view.process.load(Ordering::Relaxed),
+            process: self.process_id(),
         }
     }
 

@@ -348,6 +348,10 @@ impl OsPolicy for FreeBsd {
         module::EXPORTS
     }
 
+    fn tracer_globals(&self) -> Option<supdrv_core::tracer::TracerGlobals> {
+        Some(<Runtime as supdrv_core::ring0::Ring0>::tracer_globals())
+    }
+
     fn gip_published(&self, address: usize) {
         events::gip_published::<Runtime>(address);
     }

@@ -11,6 +11,7 @@
 #include <linux/mutex.h>
 #include <linux/smp.h>
 #include <linux/string.h>
+#include <asm/cpufeature.h>
 #include <asm/pgtable.h>
 
 #include "glue.h"
@@ -74,11 +75,32 @@ static size_t pages_of(size_t bytes)
 	return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
 
+/*
+ * Images are not compiled for indirect branch tracking: the first indirect call into one would be a fatal exception. On Xen PV
+ * nothing can be writable and executable.
+ */
+static bool is_possible(void)
+{
+#ifdef X86_FEATURE_IBT
+	if (IS_ENABLED(CONFIG_X86_KERNEL_IBT) && cpu_feature_enabled(X86_FEATURE_IBT)) {
+		pr_err_once("supdrv: no ring-0 images with indirect branch tracking; boot with ibt=off to use them\n");
+		return false;
+	}
+#endif
+	if (cpu_feature_enabled(X86_FEATURE_XENPV)) {
+		pr_err_once("supdrv: no ring-0 images on Xen PV\n");
+		return false;
+	}
+	return true;
+}
+
 void *supdrv_glue_exec_alloc(size_t bytes)
 {
 	size_t pages = pages_of(bytes);
 	unsigned long first;
 
+	if (!is_possible())
+		return NULL;
 	mutex_lock(&arena_mutex);
 	first = bitmap_find_next_zero_area(used, ARENA_PAGES, 0, pages, 0);
 	if (first >= ARENA_PAGES) {

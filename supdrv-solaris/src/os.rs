@@ -520,6 +520,10 @@ impl OsPolicy for Solaris {
         module::EXPORTS
     }
 
+    fn tracer_globals(&self) -> Option<supdrv_core::tracer::TracerGlobals> {
+        Some(<Runtime as supdrv_core::ring0::Ring0>::tracer_globals())
+    }
+
     fn gip_published(&self, address: usize) {
         events::gip_published::<Runtime>(address);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::kernel::Kernel;
 use crate::report::Result;
 use crate::tools::{
-    cargo_with_sources, command, copy_if_changed, long_step, need, root, run, target, write_if_changed,
+    cargo_with_sources, command, copy_if_changed, long_step, need, root, run, say, target, write_if_changed,
 };
 
 /// What code in a kernel must look like: no relocation through a global offset table, and calls and returns as the kernel's
@@ -87,38 +87,42 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds one of the test modules in `supdrv-linux/tests/`, which go beside the driver; returns the path of the module.
-pub fn build_test_module(kernel: &Kernel, name: &str) -> Result<PathBuf> {
-    let build = target("linux")?.join(format!("{}-{name}", kernel.release));
-    copy_folder(&root().join("supdrv-linux/tests").join(name), &build)?;
-    kbuild(kernel, &build, &format!("building {name}.ko"))?;
-    Ok(build.join(format!("{name}.ko")))
+/// Builds the test module `module` from `supdrv-linux/tests/<folder>`, which needs the driver's symbols; returns its path.
+pub fn build_test_module(kernel: &Kernel, folder: &str, module: &str) -> Result<PathBuf> {
+    let driver = target("linux")?.join(&kernel.release);
+    let build = target("linux")?.join(format!("{}-{folder}", kernel.release));
+    copy_folder(&root().join("supdrv-linux/tests").join(folder), &build)?;
+    let variables = [
+        format!("SUPDRV_INCLUDE={}", root().join("supdrv-core/include").display()),
+        format!("KBUILD_EXTRA_SYMBOLS={}", driver.join("Module.symvers").display()),
+    ];
+    run_kbuild(kernel, &build, &format!("building {module}.ko"), &variables)?;
+    Ok(build.join(format!("{module}.ko")))
+}
+
+fn kbuild(kernel: &Kernel, folder: &Path, what: &str) -> Result<()> {
+    run_kbuild(kernel, folder, what, &[])
 }
 
 /// Runs the kernel's build in a folder; what modpost and objtool complain about is an error.
-pub fn kbuild(kernel: &Kernel, folder: &Path, what: &str) -> Result<()> {
+fn run_kbuild(kernel: &Kernel, folder: &Path, what: &str, variables: &[String]) -> Result<()> {
     let mut make = command("make", &["-C"]);
-    make.arg(&kernel.headers).arg(format!("M={}", folder.display()));
+    make.arg(&kernel.headers).arg(format!("M={}", folder.display())).args(variables);
     // The second setting: Debian's headers lack the tool for it.
-    make.args(["modules", "CONFIG_DEBUG_INFO_BTF_MODULES=", "W=", "-j2"])
-        .env_remove("MAKEFLAGS")
-        .env_remove("MFLAGS");
+    make.args(["modules", "CONFIG_DEBUG_INFO_BTF_MODULES=", "W=", "-j2"]);
+    make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
     let log = folder.join("build.log");
     let file = std::fs::File::create(&log)?;
     make.stderr(file.try_clone()?).stdout(file);
-    crate::tools::say(&format!("{what} for {} …", kernel.release));
+    say(&format!("{what} for {} …", kernel.release));
     let status = make.status()?;
     let text = std::fs::read_to_string(&log)?;
     let complaints: Vec<&str> = text.lines().filter(|line| is_complaint(line)).collect();
     if status.success() && complaints.is_empty() {
         return Ok(());
     }
-    Err(format!(
-        "{what} failed ({status}), see {}:\n{}",
-        log.display(),
-        if complaints.is_empty() { text } else { complaints.join("\n") }
-    )
-    .into())
+    let shown = if complaints.is_empty() { text } else { complaints.join("\n") };
+    Err(format!("{what} failed ({status}), see {}:\n{shown}", log.display()).into())
 }
 
 fn is_complaint(line: &str) -> bool {

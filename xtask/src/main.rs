@@ -1,5 +1,6 @@
 //! Build, demo and test automation: `cargo xtask help`.
 
+mod bench;
 mod coverage;
 mod cross;
 mod demo;
@@ -35,6 +36,7 @@ usage: cargo xtask COMMAND
                                  solaris, os2, or x86_64 or i686 for programs in user mode; --all for all of them
   panics               counts the panicking paths in the core's release builds; fails if there are any
   coverage             runs the core's tests and prints which lines they reach
+  bench                instructions that requests and services cost on the host, and whether that grows with what is open
   bench --kernel       instructions that requests cost in the kernel, counted in QEMU
 
 Missing Debian packages are installed with apt-get, after saying so. Everything is built and cached under target/.";
@@ -72,6 +74,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["test", filters @ ..] => test::run(filters),
         ["build", "legacy", rest @ ..] => build_legacy(rest),
         ["build", artefact] => build(artefact),
+        ["bench"] => bench::run_all(),
         ["bench", "--kernel"] => demo::costs(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

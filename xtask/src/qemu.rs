@@ -16,11 +16,14 @@ const APPLETS: &[&str] = &[
     "true", "false", "date",
 ];
 
-/// What happens before the script and after it. `step NAME COMMAND…` marks a command's output and its exit status.
+/// What happens before the script and after it. The kernel's log is emptied, so that it holds what the script caused; the empty line ends
+/// what the firmware wrote.
+/// `step NAME COMMAND…` marks a command's output and its exit status.
 const PROLOGUE: &str = "#!/bin/sh
 export PATH=/bin:/
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t debugfs debug /sys/kernel/debug
-dmesg -n 4
+dmesg -n 4; dmesg -c > /dev/null
+echo
 step() { name=$1; shift; echo \"@@begin $name\"; \"$@\"; status=$?; echo; echo \"@@end $name $status\"; return $status; }
 ";
 const EPILOGUE: &str = "
@@ -33,6 +36,8 @@ pub struct Machine<'a> {
     pub kernel: &'a Kernel,
     /// Number of CPUs.
     pub cpus: u32,
+    /// QEMU's CPU model.
+    pub cpu: &'a str,
     /// Whether time is counted in executed instructions. Needs one CPU.
     pub exact: bool,
     /// Files for the initrd's root folder.
@@ -85,8 +90,7 @@ pub fn boot(machine: &Machine<'_>) -> Result<Vec<Step>> {
     let archive = initrd(machine)?;
     let limit = machine.limit_seconds.to_string();
     let cpus = machine.cpus.to_string();
-    let mut qemu =
-        command("timeout", &[&limit, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max,la57=off"]);
+    let mut qemu = command("timeout", &[&limit, "qemu-system-x86_64", "-accel", "tcg", "-cpu", machine.cpu]);
     qemu.args([
         "-smp",
         &cpus,

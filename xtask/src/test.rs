@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::demo;
 use crate::report::{Result, Tally};
 use crate::tools::{command, say};
+use crate::{demo, freebsd, legacy, panics, solaris};
 
 struct Step {
     name: &'static str,
@@ -16,12 +16,14 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", run: clippy },
     Step { name: "host tests", run: host_tests },
     Step { name: "documentation", run: documentation },
-    Step { name: "panicking paths", run: crate::panics::check },
-    Step { name: "freebsd module", run: crate::freebsd::check },
-    Step { name: "solaris module", run: crate::solaris::check },
+    Step { name: "no panicking path", run: panics::check },
+    Step { name: "freebsd module", run: freebsd::check },
+    Step { name: "solaris module", run: solaris::check },
     Step { name: "windows image", run: crate::windows::check },
     Step { name: "windows driver in wine", run: crate::windows::test },
+    Step { name: "C libraries for all targets", run: || legacy::build_all().map(|_| Tally::one(true)) },
     Step { name: "linux in a real kernel", run: demo::in_kernel },
+    Step { name: "linux: siblings and events", run: demo::events_in_kernel },
 ];
 
 fn cargo(arguments: &[&str]) -> std::process::Command {

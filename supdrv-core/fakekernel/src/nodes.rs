@@ -6,7 +6,7 @@ use supctl::transport::{Capabilities, Device, Node, OpenError, Refused, Transpor
 use supdrv_core::abi::Status;
 use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::abi::requests::RequestHeader;
-use supdrv_core::abi::status::VERR_INTERNAL_ERROR;
+use supdrv_core::abi::status::{VERR_INTERNAL_ERROR, VERR_INVALID_POINTER, VERR_NO_MEMORY};
 use supdrv_core::driver::Counters;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -25,6 +25,14 @@ pub trait SystemCalls: Send + Sync + 'static {
 
     /// The error number of a node that doesn't exist.
     const ENOENT: i32 = 2;
+    /// The error number of a lack of memory.
+    const ENOMEM: i32 = 12;
+    /// The error number of memory that isn't there.
+    const EFAULT: i32 = 14;
+    /// The error number of a request that the driver refuses.
+    const EINVAL: i32 = 22;
+    /// The error number of a code that isn't for devices.
+    const ENOTTY: i32 = 25;
 
     /// Opens a node for reading and writing.
     ///
@@ -88,6 +96,14 @@ impl<S: SystemCalls> Transport for Nodes<S> {
         S::ENCODING
     }
 
+    fn refusal(&self, status: Status) -> Refused {
+        Refused::Os(match status {
+            VERR_INVALID_POINTER => S::EFAULT,
+            VERR_NO_MEMORY => S::ENOMEM,
+            _ => S::EINVAL,
+        })
+    }
+
     fn open(&self, node: Node) -> Result<Box<dyn Device>, OpenError> {
         let name = match node {
             Node::Unrestricted => "vboxdrv",
@@ -125,7 +141,12 @@ impl<S: SystemCalls> OpenNode<S> {
         if let Some(place) = copy.get_mut(..packet.len()) {
             place.copy_from_slice(packet);
         }
-        let value = S::ioctl(&self.fd, process, code, copy.as_ptr() as usize).map_err(Refused::Os)?;
+        let refused = |error| match error {
+            // What is left in a code of a size that has no room there: the system stops that before the driver sees it.
+            error if error == S::ENOTTY && S::ENCODING.size_field(code) == 0 => Refused::Os(S::EINVAL),
+            error => Refused::Os(error),
+        };
+        let value = S::ioctl(&self.fd, process, code, copy.as_ptr() as usize).map_err(refused)?;
         assert_eq!(value, 0, "requests return nothing but success");
         // A system may copy more than the answer back: that belongs to the caller's buffer, not to the answer.
         let answer = RequestHeader::read_from_prefix(copy).map_or(0, |(header, _)| header.out_bytes as usize);

@@ -10,9 +10,11 @@
 //! | `supdrvSessionRetain` | class I |
 //! | `supdrvSessionRelease` | class T if it may be the last one, else class I |
 //! | `supdrvIOCtl`, `supdrvIOCtlSized`, `supdrvIOCtlFast`, `supdrvIDC` | class T, may block |
+//! | `supdrvTracer…`, `supdrvIOCtl_Tracer…`: see [`tracer`] | class T, may block; firing class I |
 
 #[cfg(any(test, feature = "mock"))]
 pub mod header;
+pub mod tracer;
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
@@ -310,5 +312,7 @@ macro_rules! capi {
                 unsafe { $crate::capi::ioctl_fast::<$os>(code, cpu_id, dev_ext, session) }
             }
         };
+
+        $crate::__capi_tracer!($os);
     };
 }

@@ -27,6 +27,10 @@ impl crate::ring0::Ring0 for Runtime {
     fn gip() -> &'static core::sync::atomic::AtomicUsize {
         &functions::g_pSUPGlobalInfoPage
     }
+
+    fn tracer_globals() -> crate::tracer::TracerGlobals {
+        functions::TRACER_GLOBALS
+    }
 }
 
 /// Defines what is the core's, imports what is the C runtime's.
@@ -55,6 +59,8 @@ macro_rules! define_one {
     (fn $name:ident = supsem :: $($rest:tt)*) => {
         define_core! { $name = supsem :: $($rest)* }
     };
+    // Written out by `__ring0_probe_fire!`.
+    (fn SUPR0TracerFireProbe = $($rest:tt)*) => {};
     (fn $name:ident = tracer :: $($rest:tt)*) => {
         define_core! { $name = tracer :: $($rest)* }
     };
@@ -80,6 +86,7 @@ macro_rules! define_core {
 mod functions {
     use super::*;
 
+    crate::__ring0_probe_fire! { [#[unsafe(no_mangle)]] }
     crate::__ring0_catalogue!([define] {});
 }
 pub use functions::EXPORTS;

@@ -150,6 +150,10 @@ impl OsPolicy for Legacy {
         exports::EXPORTS
     }
 
+    fn tracer_globals(&self) -> Option<crate::tracer::TracerGlobals> {
+        Some(<exports::Runtime as crate::ring0::Ring0>::tracer_globals())
+    }
+
     fn gip_published(&self, address: usize) {
         crate::ring0::events::gip_published::<exports::Runtime>(address);
     }

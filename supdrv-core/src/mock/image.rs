@@ -33,6 +33,7 @@ pub struct ExecMem {
     base: NonNull<u8>,
     bytes: usize,
     kind: Kind,
+    is_fictional: bool,
 }
 
 // SAFETY: the memory belongs to this value; whoever runs in it follows the loader's rules.
@@ -44,6 +45,11 @@ impl ExecMem {
     fn new(machine: &Arc<Machine>, size_bytes: usize, kind: Kind) -> Result<Self> {
         let bytes = size_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(VERR_NO_EXEC_MEMORY)?;
         let reserved = bytes.checked_add(PAGE_SIZE).ok_or(VERR_NO_EXEC_MEMORY)?;
+        if let Some(at) = locked(&machine.memory).fiction(reserved) {
+            let base = NonNull::new(at as *mut u8).ok_or(VERR_NO_EXEC_MEMORY)?;
+            machine.account.made(kind);
+            return Ok(Self { machine: machine.clone(), base, bytes, kind, is_fictional: true });
+        }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: makes a fresh mapping.
         let base = unsafe { libc::mmap(core::ptr::null_mut(), reserved, libc::PROT_NONE, flags, -1, 0) };
@@ -52,7 +58,7 @@ impl ExecMem {
         }
         let base = NonNull::new(base.cast()).ok_or(VERR_NO_EXEC_MEMORY)?;
         machine.account.made(kind);
-        let memory = Self { machine: machine.clone(), base, bytes, kind };
+        let memory = Self { machine: machine.clone(), base, bytes, kind, is_fictional: false };
         memory.protect(libc::PROT_READ | libc::PROT_WRITE);
         Ok(memory)
     }
@@ -64,6 +70,9 @@ impl ExecMem {
     }
 
     fn load(&self, bits: &[u8]) {
+        if self.is_fictional {
+            return;
+        }
         // SAFETY: the caller checked the size; the memory is writable and the image isn't running yet.
         unsafe { core::ptr::copy_nonoverlapping(bits.as_ptr(), self.base.as_ptr(), bits.len()) };
         self.protect(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
@@ -75,6 +84,9 @@ impl Drop for ExecMem {
         let call = if self.kind == Kind::ExecMemory { Call::ExecFree } else { Call::NativeUnload };
         self.machine.require(Class::T, call);
         self.machine.account.gone(self.kind);
+        if self.is_fictional {
+            return;
+        }
         // SAFETY: the range was mapped by `new`; its owner gives it up.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes + PAGE_SIZE) };
     }

@@ -54,9 +54,13 @@ pub(super) struct Memory {
     fictional: bool,
     next_fiction: usize,
     pub spaces: HashMap<usize, Space>,
+    pub user_bytes_read: usize,
     unmapped: bool,
     maps_locked: bool,
 }
+
+/// Where addresses begin that nothing is behind.
+const FIRST_FICTION: u64 = if usize::BITS == 64 { 0x2000_0000_0000 } else { 0x4000_0000 };
 
 /// Single pages; freed ones are used again when no new one is left.
 struct Pool {
@@ -102,8 +106,9 @@ impl Memory {
             high: Pool::new(HIGH_FIRST, PHYSICAL_BYTES >> PAGE_SHIFT),
             contiguous: BTreeMap::from([(CONTIGUOUS_FIRST, CONTIGUOUS_END - CONTIGUOUS_FIRST)]),
             fictional: false,
-            next_fiction: 0x2000_0000_0000,
+            next_fiction: FIRST_FICTION as usize,
             spaces: HashMap::new(),
+            user_bytes_read: 0,
             unmapped: true,
             maps_locked: true,
         }
@@ -191,17 +196,25 @@ impl Memory {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         let (offset, len) = ((first << PAGE_SHIFT).cast_signed(), (pages << PAGE_SHIFT) as i64);
         // SAFETY: punches a hole into a file of ours.
-        let result = unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset, len) };
+        let result = unsafe { libc::fallocate64(self.file.as_raw_fd(), mode, offset, len) };
         assert!(result == 0, "a hole can be punched");
+    }
+
+    /// A range of addresses with nothing behind it, if memory is fictional.
+    pub fn fiction(&mut self, bytes: usize) -> Option<usize> {
+        if !self.fictional {
+            return None;
+        }
+        let at = self.next_fiction;
+        self.next_fiction += bytes;
+        Some(at)
     }
 
     /// Maps frames side by side, with an inaccessible page behind them.
     pub fn map(&mut self, frames: &[Frame], prot: MemProt) -> Result<usize> {
         use std::os::fd::AsRawFd;
         let bytes = frames.len() << PAGE_SHIFT;
-        if self.fictional {
-            let at = self.next_fiction;
-            self.next_fiction += bytes + PAGE_SIZE;
+        if let Some(at) = self.fiction(bytes + PAGE_SIZE) {
             return Ok(at);
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -217,7 +230,7 @@ impl Memory {
             let flags = libc::MAP_SHARED | libc::MAP_FIXED;
             // SAFETY: replaces part of the range that was reserved above.
             let mapped = unsafe {
-                libc::mmap(at.cast(), run_bytes, host_prot(prot), flags, self.file.as_raw_fd(), offset)
+                libc::mmap64(at.cast(), run_bytes, host_prot(prot), flags, self.file.as_raw_fd(), offset)
             };
             if mapped == libc::MAP_FAILED {
                 self.unmap(base as usize, bytes);
@@ -282,10 +295,15 @@ impl MemObj {
         self.frames.len() << PAGE_SHIFT
     }
 
-    fn part(&self, offset: usize, bytes: usize) -> Option<&[Frame]> {
+    /// Part of the object; the core has checked that it is one.
+    fn part(&self, offset: usize, bytes: usize) -> Result<&[Frame]> {
         let aligned = (offset | bytes).is_multiple_of(PAGE_SIZE) && bytes != 0;
-        let end = offset.checked_add(bytes)?;
-        if aligned { self.frames.get(offset >> PAGE_SHIFT..end >> PAGE_SHIFT) } else { None }
+        let end = offset.checked_add(bytes).filter(|_| aligned);
+        let part = end.and_then(|end| self.frames.get(offset >> PAGE_SHIFT..end >> PAGE_SHIFT));
+        part.ok_or_else(|| {
+            self.machine.violation("something is asked of a part that a memory object doesn't have");
+            VERR_INVALID_PARAMETER
+        })
     }
 
     fn new(machine: &Arc<Machine>, role: Role, address: usize, frames: Vec<Frame>) -> Self {
@@ -312,7 +330,8 @@ impl Drop for MemObj {
 }
 
 impl Machine {
-    /// Gives later memory objects addresses without pages: for more objects than the host can map.
+    /// Gives later memory objects and images addresses without pages: for more of them than the host can map. The driver must be up
+    /// already: it uses the GIP's page.
     pub fn set_fictional_memory(&self) {
         locked(&self.memory).fictional = true;
     }
@@ -410,7 +429,7 @@ impl<E: Codes> OsMemory for MockOs<E> {
         if matches!(parent.role, Role::Locked { .. }) && !memory.maps_locked {
             return Err(VERR_NOT_SUPPORTED);
         }
-        let frames = parent.part(offset_bytes, size_bytes).ok_or(VERR_INVALID_PARAMETER)?.to_vec();
+        let frames = parent.part(offset_bytes, size_bytes)?.to_vec();
         let address = memory.map(&frames, prot)?;
         memory.retain(&frames);
         drop(memory);
@@ -440,7 +459,7 @@ impl<E: Codes> OsMemory for MockOs<E> {
     ) -> Result<()> {
         self.require(Class::T, Call::MemProtect);
         self.fallible(Call::MemProtect, VERR_NOT_SUPPORTED)?;
-        object.part(offset_bytes, size_bytes).ok_or(VERR_INVALID_PARAMETER)?;
+        object.part(offset_bytes, size_bytes)?;
         if object.address == 0 {
             return Err(VERR_NOT_SUPPORTED);
         }

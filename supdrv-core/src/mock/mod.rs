@@ -16,7 +16,7 @@
 //! | policy | [`policy`] | answer the policy hooks; read the log |
 //! | modules | [`module`] | threads, preemption hooks and what else only loaded modules ask for |
 //!
-//! [`client`] drives a driver through its dispatcher as ring-3 does, [`replay`] repeats a scenario with every call failing once.
+//! [`client`] drives a driver through its dispatcher as ring-3 does, [`mod@replay`] repeats a scenario with every call failing once.
 //!
 //! A rule that is broken (a call outside its context class, locks out of order, a free with the wrong layout) is printed at once with
 //! a backtrace, and fails the test when the machine's owner, the value that [`MockOs::new`] returned, is dropped: a panic in the

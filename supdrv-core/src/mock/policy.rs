@@ -1,5 +1,6 @@
 //! Policy hooks, VT-x arbitration and the log.
 
+use core::ptr::NonNull;
 use std::borrow::ToOwned;
 use std::string::String;
 use std::vec::Vec;
@@ -9,12 +10,16 @@ use crate::abi::Status;
 use crate::abi::ioctl::Encoding;
 use crate::abi::published::{DevExtView, ObjectView};
 use crate::abi::status::{Result, VERR_NOT_IMPLEMENTED, VERR_NOT_SUPPORTED};
+use crate::abi::tracer::TracerReg;
 use crate::os::{ObjectCreator, OsHwVirt, OsLog, OsPolicy};
 use crate::ring0::Export;
+use crate::tracer::TracerGlobals;
 
 /// What the hooks answer.
 pub(super) struct Policy {
     exports: &'static [Export],
+    tracer_globals: Option<TracerGlobals>,
+    native_tracer: usize,
     gip: usize,
     access: Option<Status>,
     asked: Vec<(ObjectCreator, Option<String>)>,
@@ -30,6 +35,8 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             exports: &[],
+            tracer_globals: None,
+            native_tracer: 0,
             gip: 0,
             access: None,
             asked: Vec::new(),
@@ -47,6 +54,16 @@ impl Machine {
     /// Sets the functions that modules can link against; none at first.
     pub fn set_exports(&self, exports: &'static [Export]) {
         locked(&self.policy).exports = exports;
+    }
+
+    /// Gives the driver the global variables of tracepoints; it has none at first.
+    pub fn set_tracer_globals(&self, globals: TracerGlobals) {
+        locked(&self.policy).tracer_globals = Some(globals);
+    }
+
+    /// Gives the system a tracer of its own, by the address of its record; 0, at first, for none.
+    pub fn set_native_tracer(&self, record: usize) {
+        locked(&self.policy).native_tracer = record;
     }
 
     /// Where the driver said that the GIP is; 0 for nowhere.
@@ -95,6 +112,14 @@ impl Machine {
 
 impl<E: Codes> OsPolicy for MockOs<E> {
     const ENCODING: Encoding = E::ENCODING;
+
+    fn tracer_globals(&self) -> Option<TracerGlobals> {
+        locked(&self.policy).tracer_globals
+    }
+
+    fn native_tracer(&self) -> Option<NonNull<TracerReg>> {
+        NonNull::new(core::ptr::with_exposed_provenance_mut(locked(&self.policy).native_tracer))
+    }
 
     fn ring0_exports(&self) -> &'static [Export] {
         self.require(Class::T, Call::Ring0Exports);

@@ -176,6 +176,12 @@ impl Machine {
         memory.spaces.get(&process)?.pages.get(&(address >> PAGE_SHIFT)).map(|page| page.prot)
     }
 
+    /// Bytes that the driver read, or tried to read, of user memory so far.
+    #[must_use]
+    pub fn user_bytes_read(&self) -> usize {
+        locked(&self.memory).user_bytes_read
+    }
+
     /// Number of user mappings of a process.
     #[must_use]
     pub fn user_mappings(&self, process: Process) -> usize {
@@ -200,7 +206,8 @@ impl<E: Codes> OsUserCopy for MockOs<E> {
         }
         self.fallible(Call::UserCopyFrom, VERR_ACCESS_DENIED)?;
         let process = self.process_handle();
-        let memory = locked(&self.memory);
+        let mut memory = locked(&self.memory);
+        memory.user_bytes_read += to.len();
         let readable =
             memory.spaces.get(&process).is_some_and(|space| space.allows(from, to.len(), MemProt::READ));
         if !readable {

@@ -24,6 +24,12 @@ pub trait OsPolicy: super::OsIdentity {
     /// Whether the system's loader may leave link-time addresses in the tracepoints of modules (Darwin).
     const KEEPS_LINK_ADDRESSES: bool = false;
 
+    /// The global variables of tracepoints, as [`Ring0::tracer_globals`](crate::ring0::Ring0::tracer_globals) has them; without them, kernel
+    /// probes never fire. Class T.
+    fn tracer_globals(&self) -> Option<crate::tracer::TracerGlobals> {
+        None
+    }
+
     /// The system's own tracer, which then is the only one; a record that is always valid. Class T.
     #[doc(alias = "supdrvDTraceInit")]
     fn native_tracer(&self) -> Option<core::ptr::NonNull<crate::abi::tracer::TracerReg>> {

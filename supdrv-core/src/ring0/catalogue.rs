@@ -366,6 +366,8 @@ macro_rules! __ring0_define_one {
         $($export)*
         pub(super) static $name: ::core::sync::atomic::AtomicUsize = ::core::sync::atomic::AtomicUsize::new(0);
     };
+    // Written out by `__ring0_probe_fire!`.
+    ({ $($prefix:tt)* } fn SUPR0TracerFireProbe = $($rest:tt)*) => {};
     (
         { $ring0:ident [$($export:tt)*] }
         fn $name:ident = $module:ident :: $function:ident ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;
@@ -473,6 +475,10 @@ macro_rules! ring0_exports {
             fn gip() -> &'static ::core::sync::atomic::AtomicUsize {
                 &functions::g_pSUPGlobalInfoPage
             }
+
+            fn tracer_globals() -> $crate::tracer::TracerGlobals {
+                functions::TRACER_GLOBALS
+            }
         }
 
         #[allow(non_snake_case, non_upper_case_globals, reason = "C's names")]
@@ -488,6 +494,7 @@ macro_rules! ring0_exports {
             $crate::__ring0_thunk! { $export RTStrPrintf 3 RTStrPrintfV }
             $crate::__ring0_thunk! { $export RTStrPrintfEx 5 RTStrPrintfExV }
             $crate::__ring0_thunk! { $export RTStrFormat 5 RTStrFormatV }
+            $crate::__ring0_probe_fire! { $export }
             $crate::__ring0_catalogue!([$crate::__ring0_define] { Runtime $export });
         }
         pub use functions::EXPORTS;

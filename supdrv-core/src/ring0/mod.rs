@@ -34,6 +34,7 @@ pub mod mp;
 pub mod mutex;
 pub mod net;
 pub mod notify;
+mod probe;
 pub mod process;
 mod runtime;
 pub mod sched;

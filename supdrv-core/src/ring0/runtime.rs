@@ -14,6 +14,7 @@ use crate::abi::Status;
 use crate::abi::status::Result;
 use crate::heap::Box;
 use crate::os::{OsModule, SupdrvOs};
+use crate::tracer::TracerGlobals;
 
 /// An instantiation of the ring-0 runtime for a system.
 pub trait Ring0: 'static {
@@ -28,6 +29,9 @@ pub trait Ring0: 'static {
 
     /// `g_pSUPGlobalInfoPage`, the variable.
     fn gip() -> &'static AtomicUsize;
+
+    /// The variables of tracepoints; the shim's [`OsPolicy::tracer_globals`](crate::os::OsPolicy::tracer_globals) passes them on.
+    fn tracer_globals() -> TracerGlobals;
 }
 
 /// What is needed from the first use of it on.

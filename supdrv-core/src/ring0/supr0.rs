@@ -47,7 +47,7 @@ fn pointer<R: Ring0, T>(pointer: *mut T) -> Result<NonNull<T>> {
 ///
 /// # Safety
 /// A plausible pointer is readable up to its NUL, or for `max` bytes.
-unsafe fn text<'a, R: Ring0>(text: *const c_char, max: usize) -> Result<&'a CStr> {
+pub(super) unsafe fn text<'a, R: Ring0>(text: *const c_char, max: usize) -> Result<&'a CStr> {
     let text = pointer::<R, _>(text.cast_mut())?.cast::<u8>();
     // SAFETY: condition of the function; reading stops at the NUL.
     let length =

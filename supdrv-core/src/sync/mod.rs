@@ -1,7 +1,7 @@
 //! RAII locks over the seam.
 //!
 //! Each lock owns the data it protects. The order in which locks may be nested is the order of
-//! [`LockClass`](crate::os::LockClass), written there and nowhere else:
+//! [`LockClass`], written there and nowhere else:
 //!
 //! loader → component → tracer → GIP (mutexes, may block) → handle table → device → GIP entries (interrupts off) →
 //! session (preemption off).

@@ -20,7 +20,7 @@
 //! for anything, while user memory is touched, or while somebody waits. The order is loader mutex, tracer mutex, the tracer's own locks.
 //!
 //! **Firing takes no lock**, since it happens with interrupts off. Kernel probes jump through a variable straight into the tracer
-//! ([`ProbeSlot`]); user-mode probes go through two gates ([`Gate`]), one for the module and one for the tracer. Whoever takes a module
+//! ([`TracerGlobals`]); user-mode probes go through two gates ([`Gate`]), one for the module and one for the tracer. Whoever takes a module
 //! or the tracer away closes its gate first and waits until it is idle.
 
 mod copy;
@@ -34,8 +34,8 @@ mod umod;
 pub mod vtg;
 
 use core::ffi::c_void;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use self::ops::Ops;
 use self::place::{ImageBits, PlacedObject};
@@ -68,22 +68,22 @@ const REMOVAL_WAIT_MS: u32 = 10;
 /// Milliseconds in which every CPU goes through its scheduler.
 const QUIESCE_MS: u32 = 20;
 
-/// The variable that kernel probes jump through, wherever it is: `g_pfnSupdrvProbeFireKernel`.
+/// What C knows of tracepoints without naming a driver: global variables, wherever they are.
 #[derive(Clone, Copy, Debug)]
-pub struct ProbeSlot {
-    variable: &'static AtomicUsize,
-    stub: usize,
+pub struct TracerGlobals {
+    /// What kernel probes jump through: `g_pfnSupdrvProbeFireKernel`.
+    pub fire_kernel: &'static AtomicPtr<()>,
+    /// The code that does nothing, which it points to while there is no tracer: `supdrvTracerProbeFireStub`.
+    pub stub: unsafe extern "C" fn(),
+    /// The driver, for modules that name only themselves.
+    pub dev_ext: &'static AtomicPtr<DevExtView>,
 }
 
-impl ProbeSlot {
-    /// A variable, and the code that does nothing which it points to while there is no tracer.
-    #[must_use]
-    pub const fn new(variable: &'static AtomicUsize, stub: usize) -> Self {
-        Self { variable, stub }
-    }
-
+impl TracerGlobals {
     fn set(&self, callback: Option<usize>) {
-        self.variable.store(callback.unwrap_or(self.stub), Ordering::Release);
+        let callback = callback.map(core::ptr::with_exposed_provenance_mut);
+        let stub = self.stub as *const () as *mut ();
+        self.fire_kernel.store(callback.unwrap_or(stub), Ordering::Release);
     }
 }
 
@@ -143,12 +143,20 @@ impl<O: SupdrvOs> Tracer<O> {
         };
         published.tracer_mutex.store(self.state.handle(), Ordering::Relaxed);
         published.tracer_helpers.iter().for_each(|word| word.store(HELPERS_VERSION, Ordering::Relaxed));
+        state.globals = self.os.tracer_globals();
+        if let Some(globals) = &state.globals {
+            globals.set(None);
+            globals.dev_ext.store(view.as_ptr(), Ordering::Release);
+        }
         let Some(reg) = self.os.native_tracer() else { return Ok(()) };
         // SAFETY: a system offers a good record that is always there.
         match unsafe { Ops::read(&self.os, reg) } {
             Ok(ops) => {
                 let ops = Box::new(&self.os, ops)?;
                 self.gate.open(ops.as_ptr());
+                if let Some(globals) = &state.globals {
+                    globals.set(Some(ops.fire_kernel()));
+                }
                 state.tracer = Some(Registered { ops, owner: TracerOwner::Native });
             }
             Err(_) => log(&self.os, &[b"supdrv: the system's tracer is no good"]),
@@ -160,8 +168,9 @@ impl<O: SupdrvOs> Tracer<O> {
     pub(crate) fn stop(&self, view: &DevExtView) {
         let mut state = self.state.lock();
         self.gate.close();
-        if let Some(slot) = state.slot.take() {
-            slot.set(None);
+        if let Some(globals) = state.globals.take() {
+            globals.set(None);
+            globals.dev_ext.store(null_mut(), Ordering::Release);
         }
         if state.tracer.is_some() {
             state.set_unloading(true);
@@ -191,13 +200,6 @@ impl<O: SupdrvOs> Tracer<O> {
         self.state.lock()
     }
 
-    /// Names the variable that this driver's kernel probes jump through. Class T.
-    pub fn use_probe_slot(&self, slot: ProbeSlot) {
-        let mut state = self.state.lock();
-        slot.set(state.ops().filter(|_| !state.unloading).map(|ops| ops.fire_kernel()));
-        state.slot = Some(slot);
-    }
-
     /// What exists now. Class T.
     pub fn counters(&self) -> TracerCounters {
         let state = self.state.lock();
@@ -221,11 +223,11 @@ impl<O: SupdrvOs> Tracer<O> {
     /// session is closed.
     #[doc(alias = "SUPR0TracerRegisterDrv")]
     pub unsafe fn register_driver(&self, session: &Session<O>, header: usize, name: &[u8]) -> Result<()> {
-        if session.owner().kind.is_user() {
-            return Err(VERR_INVALID_PARAMETER);
-        }
         if !self.os.is_plausible_address(header) {
             return Err(VERR_INVALID_POINTER);
+        }
+        if session.owner().kind.is_user() {
+            return Err(VERR_INVALID_PARAMETER);
         }
         // SAFETY: conditions of the function.
         unsafe { self.register_object(header, None, Owner::Session(session.key()), name) }
@@ -367,8 +369,8 @@ impl<O: SupdrvOs> Tracer<O> {
         state.present_all(&callbacks);
         // Last: from here on probes fire into the tracer.
         self.gate.open(address);
-        if let Some(slot) = &state.slot {
-            slot.set(Some(callbacks.fire_kernel()));
+        if let Some(globals) = &state.globals {
+            globals.set(Some(callbacks.fire_kernel()));
         }
         Ok(NonNull::from(&view.tracer_helpers).cast())
     }
@@ -400,8 +402,8 @@ impl<O: SupdrvOs> Tracer<O> {
         }
         state.set_unloading(true);
         self.gate.close();
-        if let Some(slot) = &state.slot {
-            slot.set(None);
+        if let Some(globals) = &state.globals {
+            globals.set(None);
         }
         drop(state);
         self.quiesce();
@@ -426,7 +428,7 @@ impl<O: SupdrvOs> Tracer<O> {
         unsafe extern "C" fn nothing(_cpu_id: u32, _context: *mut c_void) {}
         for pause_ms in [QUIESCE_MS, 0] {
             // SAFETY: the worker does nothing. A system without cross calls has one CPU, on which this code runs.
-            let _one_cpu = unsafe { self.os.mp_on_all(nothing, core::ptr::null_mut()) };
+            let _one_cpu = unsafe { self.os.mp_on_all(nothing, null_mut()) };
             self.os.sleep_ms(pause_ms);
         }
     }

@@ -2,7 +2,7 @@
 
 use core::ops::{Bound, Range};
 
-use super::ProbeSlot;
+use super::TracerGlobals;
 use super::copy::{CopyKey, VtgCopy};
 use super::ops::Ops;
 use super::provider::{Owner, Parts, Provider, Standing};
@@ -66,8 +66,8 @@ impl<O: SupdrvOs> Nodes<O> {
 pub struct State<O: SupdrvOs> {
     os: O,
     view: Option<NonNull<DevExtView>>,
-    /// The variable that kernel probes jump through.
-    pub slot: Option<ProbeSlot>,
+    /// What C knows without naming the driver.
+    pub globals: Option<TracerGlobals>,
     /// The tracer.
     pub tracer: Option<Registered<O>>,
     /// The tracer is being removed.
@@ -98,7 +98,7 @@ impl<O: SupdrvOs> State<O> {
         Self {
             os: os.clone(),
             view: None,
-            slot: None,
+            globals: None,
             tracer: None,
             unloading: false,
             opens: 0,

@@ -203,7 +203,7 @@ impl<O: SupdrvOs> Umod<O> {
         let location = copy.location(0)?;
         Some(Parts {
             name: copy.part(name..name + usize::from(provider.name_len)),
-            process: Some(session.owner().process),
+            process: Some(session.process_id()),
             module,
             header: copy.address(),
             desc: copy.address() + provider.offset as usize,

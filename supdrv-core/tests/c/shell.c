@@ -8,7 +8,13 @@
 #include <errno.h>
 #include <string.h>
 
-SUPDRVDEVEXT g_DevExt;
+/* The device extension and what the shell keeps behind it. */
+static struct
+{
+    SUPDRVDEVEXT Core;
+    uint64_t     u64Tail;
+} g_Ext;
+SUPDRVDEVEXT * const g_pDevExt = &g_Ext.Core;
 SHELLHOOKS   g_Hooks;
 RTUID        g_ShellUid = 1000;
 RTGID        g_ShellGid = 100;
@@ -30,7 +36,7 @@ int drvLoad(void)
     int rc = RTSpinlockCreate(&g_hHashLock, 2 /* interrupt safe */, "ShellHash");
     if (rc < 0)
         return -ENOMEM;
-    memset(&g_DevExt, 0, sizeof(g_DevExt));
+    g_Ext.u64Tail = UINT64_C(0x1122334455667788);
     rc = supdrvInitDevExt(&g_DevExt, sizeof(SHELLSESSION));
     if (rc < 0)
     {
@@ -45,6 +51,7 @@ int drvUnload(void)
     if (g_cOpen)
         return -EBUSY;
     supdrvDeleteDevExt(&g_DevExt);
+    RT_CHECK(g_Ext.u64Tail == UINT64_C(0x1122334455667788));
     RTSpinlockDestroy(g_hHashLock);
     return 0;
 }

@@ -28,7 +28,8 @@ typedef struct SHELLHOOKS
 } SHELLHOOKS;
 
 extern SHELLHOOKS   g_Hooks;
-extern SUPDRVDEVEXT g_DevExt;
+extern SUPDRVDEVEXT * const g_pDevExt;
+#define g_DevExt (*g_pDevExt)
 
 /* Module load and unload; the latter is refused (-16, EBUSY) while somebody has the device open. */
 int  drvLoad(void);

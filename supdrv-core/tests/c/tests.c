@@ -74,6 +74,27 @@ static void testReferencesOutliveClose(void)
     unloaded();
 }
 
+/* Some shells open sessions for others, and say so afterwards. */
+static void testCorrectedOwner(void)
+{
+    uint32_t iFile;
+    SHELLSESSION *pShell;
+    SUPCONTALLOC Cont;
+    loaded();
+    iFile = openFile(false);
+    pShell = drvSession(iFile);
+    pShell->Core.R0Process = 4711;
+    memset(&Cont, 0, sizeof(Cont));
+    Cont.u.In.cPages = 1;
+    RT_CHECK(REQUEST(iFile, CONT_ALLOC, Cont) == VERR_ACCESS_DENIED);
+    rtSelf()->hProcess = 4711;
+    Cont.u.In.cPages = 1;
+    RT_CHECK(REQUEST(iFile, CONT_ALLOC, Cont) == VINF_SUCCESS);
+    drvClose(iFile);
+    rtSelf()->hProcess = (RTR0PROCESS)rtSelf()->idProcess;
+    unloaded();
+}
+
 static void testHandshake(void)
 {
     uint32_t iFile;
@@ -358,6 +379,7 @@ static const struct
     { "the device extension is true from init to delete", testDeviceExtension },
     { "sessions have the fields that shells read and write", testSessionFields },
     { "references outlive close", testReferencesOutliveClose },
+    { "shells may correct whose a session is", testCorrectedOwner },
     { "both nodes shake hands, one may do no more", testHandshake },
     { "pages are the same at both addresses", testMemory },
     { "images are true while hooks and modules look", testImageFields },

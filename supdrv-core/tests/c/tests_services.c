@@ -17,6 +17,8 @@ static void initCreator(SUPDRVOBJ *pObj, SUPDRVSESSION *pSession)
     RT_CHECK(pObj->CreatorUid == pSession->Uid && pObj->CreatorGid == pSession->Gid && pObj->CreatorProcess == pSession->Process);
     RT_CHECK(pObj->cUsage == 1);
     g_pObj = pObj;
+    /* Hooks may know better. */
+    pObj->CreatorGid = 77;
 }
 
 void testObjects(void)
@@ -32,7 +34,7 @@ void testObjects(void)
     memset(&Create, 0, sizeof(Create));
     Create.u.In.uType = SUP_SEM_TYPE_EVENT;
     Create.u.In.uOp = SUPSEMOP3_CREATE;
-    RT_CHECK(REQUEST(iFile, SEM_OP3, Create) == 0 && g_pObj && g_pObj->CreatorUid == 4711 && g_pObj->u32Magic == SUPDRVOBJ_MAGIC);
+    RT_CHECK(REQUEST(iFile, SEM_OP3, Create) == 0 && g_pObj && g_pObj->CreatorUid == 4711 && g_pObj->CreatorGid == 77 && g_pObj->u32Magic == SUPDRVOBJ_MAGIC);
     memset(&Op, 0, sizeof(Op));
     Op.u.In.uType = SUP_SEM_TYPE_EVENT;
     Op.u.In.hSem = Create.u.Out.hSem;

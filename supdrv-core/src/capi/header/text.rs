@@ -211,6 +211,23 @@ int      VBOXCALL supdrvIOCtlFast(uintptr_t uIOCtl, VMCPUID idCpu, SUPDRVDEVEXT 
 /* T: pSession is NULL for CONNECT. */
 int      VBOXCALL supdrvIDC(uintptr_t uIOCtl, SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, SUPDRVIDCREQHDR *pReqHdr);
 
+/* Tracepoints. supdrvInitDevExt and supdrvDeleteDevExt start and stop them. T, but ...ProbeFire: I. */
+int      VBOXCALL supdrvTracerInit(SUPDRVDEVEXT *pDevExt);
+void     VBOXCALL supdrvTracerTerm(SUPDRVDEVEXT *pDevExt);
+void     VBOXCALL supdrvTracerModuleUnloading(SUPDRVDEVEXT *pDevExt, SUPDRVLDRIMAGE *pImage);
+void     VBOXCALL supdrvTracerCleanupSession(SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession);
+int      VBOXCALL supdrvIOCtl_TracerUmodRegister(SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, RTR3PTR R3PtrVtgHdr,
+                                                 RTUINTPTR uVtgHdrAddr, RTR3PTR R3PtrStrTab, uint32_t cbStrTab,
+                                                 const char *pszModName, uint32_t fFlags);
+int      VBOXCALL supdrvIOCtl_TracerUmodDeregister(SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, RTR3PTR R3PtrVtgHdr);
+void     VBOXCALL supdrvIOCtl_TracerUmodProbeFire(SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, SUPDRVTRACERUSRCTX *pCtx);
+int      VBOXCALL supdrvIOCtl_TracerOpen(SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, uint32_t uCookie, uintptr_t uArg);
+int      VBOXCALL supdrvIOCtl_TracerClose(SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession);
+int      VBOXCALL supdrvIOCtl_TracerIOCtl(SUPDRVDEVEXT *pDevExt, SUPDRVSESSION *pSession, uintptr_t uCmd, uintptr_t uArg,
+                                          int32_t *piRetVal);
+extern PFNRT g_pfnSupdrvProbeFireKernel;
+void     VBOXCALL supdrvTracerProbeFireStub(void);
+
 /*
  * Services of the core, for loaded modules and for the driver itself: its export table has these and the runtime's.
  */

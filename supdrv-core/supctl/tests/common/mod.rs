@@ -12,6 +12,8 @@ use supdrv_core::mock::{Codes, Host, MockOs, Process};
 use supdrv_core::os::{OsArch, SessionKind};
 use supdrv_core::session::SessionRef;
 
+const EFER: u32 = 0xc000_0080;
+
 /// A driver on the mock system, and a second process that plays the other one.
 pub struct InProcess<E: Codes> {
     pub host: Arc<Host<E>>,
@@ -21,6 +23,10 @@ pub struct InProcess<E: Codes> {
 impl<E: Codes> InProcess<E> {
     pub fn new(os: &MockOs<E>) -> Self {
         os.set_tsc_step(1);
+        if usize::BITS == 32 {
+            // The machine's CPUs run a 64-bit kernel unless told otherwise: no long mode, but NX.
+            os.edit_cpus(|cpu| _ = cpu.msrs.insert(EFER, 1 << 11));
+        }
         let host = Arc::new(Host::on(os).expect("a driver"));
         Self { host, other: os.new_process(1000, 1000) }
     }
