@@ -90,7 +90,7 @@ unsafe fn open(device: *mut DeviceObject, location: &IoStackLocation, mode: i8) 
         let kind = if unrestricted { SessionKind::User } else { SessionKind::UserRestricted };
         let node = Node::new(&Windows, (0, 0), ()).map_err(to_nt)?;
         let session = state.driver.create_session(kind).map_err(to_nt)?;
-        let process = session.owner().process_handle;
+        let process = session.process_handle();
         let record = Record::new(Some(session)).map_err(to_nt)?;
         state.add_file(node, process, record.as_ptr());
         record

@@ -54,7 +54,7 @@ impl Record {
     pub fn new(session: Option<SessionRef<Windows>>) -> Result<Box<Self, Windows>> {
         let record = Self {
             state: AtomicU32::new(1),
-            process: session.as_ref().map_or(NIL_HANDLE, |session| session.owner().process_handle),
+            process: session.as_ref().map_or(NIL_HANDLE, |session| session.process_handle()),
             session: AtomicPtr::new(core::ptr::null_mut()),
             sibling: AtomicUsize::new(NOT_CONNECTED),
         };
