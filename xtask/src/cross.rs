@@ -7,7 +7,9 @@ use object::read::elf::{ElfFile64, FileHeader as _};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
 
 use crate::report::{Result, Tally};
-use crate::tools::{cargo_with_sources, command, long_step, need, root, run, say, target, write_if_changed};
+use crate::tools::{
+    cargo_with_sources, command, copy_if_changed, long_step, need, root, run, say, target, write_if_changed,
+};
 
 /// Builds a shim's Rust half as a static library for `targets/TRIPLE.json`.
 pub fn build_rust(package: &str, triple: &str) -> Result<PathBuf> {
@@ -129,6 +131,21 @@ pub fn link_relocatable(
     run(objcopy.arg(&linked).arg(output))?;
     std::fs::remove_file(&linked)?;
     Ok(())
+}
+
+/// Copies files into a folder that is ready to be carried to the target; returns the folder.
+pub fn collect(folder: &Path, files: &[(PathBuf, &str)]) -> Result<PathBuf> {
+    for (from, to) in files {
+        copy_if_changed(from, &folder.join(to))?;
+        let permissions = std::fs::metadata(from)?.permissions();
+        std::fs::set_permissions(folder.join(to), permissions)?;
+    }
+    Ok(folder.to_path_buf())
+}
+
+/// Whether a shell can read a script.
+pub fn is_shell_script(path: &Path) -> bool {
+    run(command("sh", &["-n"]).arg(path)).is_ok()
 }
 
 /// The names in a symbol list of `tests/data/`: `"symbol": "a / b"` is two.

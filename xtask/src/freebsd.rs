@@ -1,9 +1,11 @@
 //! The FreeBSD driver: the Rust half, the C half against the headers of a release, linked into `vboxdrv.ko`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cross::{
-    HeaderPackage, Inspection, KERNEL_CFLAGS, build_rust, clang_headers, link_relocatable, symbol_list,
+    HeaderPackage, Inspection, KERNEL_CFLAGS, build_rust, clang_headers, collect, is_shell_script,
+    link_relocatable, symbol_list,
 };
 use crate::report::{Result, Tally};
 use crate::tools::{command, root, run, target, write_if_changed};
@@ -69,12 +71,43 @@ fn build_for(release: &Release, library: &Path) -> Result<PathBuf> {
     Ok(module)
 }
 
+/// What C calls, and what siblings call.
+const RUST_GLOBALS: [&str; 6] = [
+    "SUPDrvFreeBSDIDC",
+    "supdrv_freebsd_ioctl",
+    "supdrv_freebsd_load",
+    "supdrv_freebsd_open",
+    "supdrv_freebsd_quiesce",
+    "supdrv_freebsd_unload",
+];
+
+/// What a FreeBSD machine of any release builds its own module from: the Rust half as an object, the C half as source.
+fn kit(library: &Path) -> Result<PathBuf> {
+    let object = target("freebsd")?.join("supdrv_rust.o");
+    link_relocatable("elf_x86_64_fbsd", &[], library, &RUST_GLOBALS, &object)?;
+    let shim = root().join("supdrv-freebsd");
+    let (shell, packaging) = (shim.join("shell"), shim.join("packaging"));
+    collect(
+        &target("freebsd/kit")?,
+        &[
+            (object, "supdrv_rust.o.prebuilt"),
+            (shell.join("shell.c"), "shell/shell.c"),
+            (shell.join("memory.c"), "shell/memory.c"),
+            (shell.join("glue.h"), "shell/glue.h"),
+            (packaging.join("kmod/Makefile"), "Makefile"),
+            (packaging.join("port/files/devfs.rules"), "devfs.rules"),
+            (packaging.join("port/files/vboxdrv.in"), "vboxdrv.rc"),
+        ],
+    )
+}
+
 fn build_all() -> Result<Vec<PathBuf>> {
     let library = build_rust("supdrv-freebsd", "x86_64-freebsd-kernel")?;
+    kit(&library)?;
     RELEASES.iter().map(|release| build_for(release, &library)).collect()
 }
 
-/// Builds `vboxdrv.ko` for all releases; returns the newest one's.
+/// Builds `vboxdrv.ko` for all releases, and the kit for building it on FreeBSD; returns the newest release's module.
 pub fn build() -> Result<PathBuf> {
     build_all()?.pop().ok_or_else(|| "no release".into())
 }
@@ -85,15 +118,37 @@ pub fn check() -> Result<Tally> {
     for module in build_all()? {
         tally.add(inspect(&module)?);
     }
+    tally.add(inspect_kit()?);
     Ok(tally)
 }
 
-fn inspect(module: &Path) -> Result<Tally> {
+fn inspect_kit() -> Result<Tally> {
+    let kit = target("freebsd/kit")?;
+    let mut inspection = Inspection::of(&kit.join("supdrv_rust.o.prebuilt"))?;
+    let globals = inspection.globals()?;
+    inspection.check(&format!("defines what C calls {globals:?}"), globals.iter().eq(RUST_GLOBALS));
+    let (mut known, mut behind_macros) = lists()?;
+    known.append(&mut behind_macros);
+    let undefined = inspection.undefined()?;
+    let foreign: Vec<_> = undefined
+        .iter()
+        .filter(|name| !known.contains(*name) && !name.starts_with("supdrv_glue_") && *name != "M_SUPDRV")
+        .collect();
+    inspection.check(&format!("asks for the kernel and the C half only {foreign:?}"), foreign.is_empty());
+    inspection
+        .check("comes with a start script that a shell can read", is_shell_script(&kit.join("vboxdrv.rc")));
+    Ok(inspection.result())
+}
+
+/// The kernel's functions that may be used, and what is behind those of them that are macros.
+fn lists() -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let data = root().join("supdrv-freebsd/tests/data");
-    let (known, behind_macros) = (
-        symbol_list(&data.join("symbols-freebsd.json"))?,
-        symbol_list(&data.join("symbols-behind-macros.json"))?,
-    );
+    let list = |name: &str| symbol_list(&data.join(name));
+    Ok((list("symbols-freebsd.json")?, list("symbols-behind-macros.json")?))
+}
+
+fn inspect(module: &Path) -> Result<Tally> {
+    let (known, behind_macros) = lists()?;
     let mut inspection = Inspection::of(module)?;
     inspection.check_module()?;
     inspection.check_imports(&[&known, &behind_macros])?;

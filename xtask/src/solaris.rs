@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cross::{Inspection, KERNEL_CFLAGS, build_rust, clang_headers, link_relocatable, symbol_list};
+use crate::cross::{
+    Inspection, KERNEL_CFLAGS, build_rust, clang_headers, collect, is_shell_script, link_relocatable,
+    symbol_list,
+};
 use crate::report::{Result, Tally};
 use crate::tools::{command, root, run, target};
 
@@ -21,7 +24,25 @@ pub fn build() -> Result<PathBuf> {
     run(clang.arg("-o").arg(&object))?;
     let module = folder.join("vboxdrv");
     link_relocatable("elf_x86_64", &[object], &library, &GLOBALS, &module)?;
+    package(&module)?;
     Ok(module)
+}
+
+/// The module with everything that installs it.
+fn package(module: &Path) -> Result<PathBuf> {
+    let packaging = root().join("supdrv-solaris/packaging");
+    let files = [
+        "vboxdrv.conf",
+        "install.sh",
+        "svr4/pkginfo",
+        "svr4/prototype",
+        "svr4/postinstall",
+        "svr4/preremove",
+        "ips/supdrv.p5m",
+    ];
+    let mut list = vec![(module.to_path_buf(), "vboxdrv")];
+    list.extend(files.map(|file| (packaging.join(file), file.rsplit('/').next().unwrap_or(file))));
+    collect(&target("solaris/package")?, &list)
 }
 
 /// Builds, and inspects what was built.
@@ -53,5 +74,20 @@ fn inspect(module: &Path) -> Result<Tally> {
         "has the kernel's own entry points in its writable tables",
         tables.iter().all(|name| pointers.iter().any(|pointer| pointer == name)),
     );
+    let package = target("solaris/package")?;
+    let scripts = ["install.sh", "postinstall", "preremove"];
+    inspection.check(
+        "comes with scripts that a shell can read",
+        scripts.iter().all(|script| is_shell_script(&package.join(script))),
+    );
+    let prototype = std::fs::read_to_string(package.join("prototype"))?;
+    let listed = prototype.lines().filter_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        ["i", name] => Some(name),
+        ["f", _, path, ..] => path.rsplit_once('=').map(|(_, name)| name),
+        _ => None,
+    });
+    let missing: Vec<&str> = listed.filter(|name| !package.join(name).exists()).collect();
+    inspection
+        .check(&format!("comes with everything that its package lists {missing:?}"), missing.is_empty());
     Ok(inspection.result())
 }
