@@ -6,10 +6,20 @@
 use core::ffi::c_void;
 use std::hint::black_box;
 
+use supdrv_core::abi::ioctl::{
+    COOKIE_MAGIC, DEVEXT_COOKIE, Encoding, FLAGS_DEFAULT, Function, INITIAL_COOKIE, IOC_VERSION, IOCTL_FLAG,
+    SESSION_COOKIE,
+};
+use supdrv_core::abi::layout::WIDTH;
+use supdrv_core::abi::packets::{self, packet};
+use supdrv_core::abi::published::{DevExtView, SessionView};
+use supdrv_core::abi::requests::RequestHeader;
 use supdrv_core::mock::client::Image;
-use supdrv_core::mock::{Client, Host};
+use supdrv_core::mock::{Client, Host, MockOs};
 use supdrv_core::object::{ObjectId, Registration};
 use supdrv_core::os::SessionKind;
+use supdrv_core::{capi, dispatch};
+use zerocopy::IntoBytes;
 
 /// Operations that are counted in each case; no case has less to work on.
 const OPERATIONS: usize = 8;
@@ -72,6 +82,20 @@ const CASES: &[Case] = &[
         sizes: &[1],
         run: |_| request(|client| _ = client.set_vm(0x10_0000)),
     },
+    Case { name: "the core's COOKIE from Rust", sizes: &[1], run: |_| call(Function::Cookie, false) },
+    Case { name: "the core's COOKIE from C", sizes: &[1], run: |_| call(Function::Cookie, true) },
+    Case {
+        name: "the core's SET_VM_FOR_FAST from Rust",
+        sizes: &[1],
+        run: |_| call(Function::SetVmForFast, false),
+    },
+    Case {
+        name: "the core's SET_VM_FOR_FAST from C",
+        sizes: &[1],
+        run: |_| call(Function::SetVmForFast, true),
+    },
+    Case { name: "the core's VT_CAPS from Rust", sizes: &[1], run: |_| call(Function::VtCaps, false) },
+    Case { name: "the core's VT_CAPS from C", sizes: &[1], run: |_| call(Function::VtCaps, true) },
     Case { name: "free one of n page allocations", sizes: FEW_TO_MANY, run: free_memory },
     Case { name: "find one of n page allocations", sizes: FEW_TO_MANY, run: find_memory },
     Case { name: "allocate one page beside n", sizes: FEW_TO_MANY, run: allocate_memory },
@@ -95,6 +119,64 @@ fn request(send: impl Fn(&Client<'_>)) {
     let client = host.open();
     send(&client);
     Meter::count(|_| send(&client));
+    core::mem::forget(client);
+}
+
+/// The C entry point, for the mock system.
+///
+/// # Safety
+/// As for [`capi::ioctl`].
+#[inline(never)]
+unsafe extern "C" fn c_ioctl(
+    code: usize,
+    dev_ext: *mut DevExtView,
+    session: *mut SessionView,
+    packet: *mut RequestHeader,
+) -> i32 {
+    // SAFETY: conditions of the function.
+    unsafe { capi::ioctl::<MockOs>(code, dev_ext, session, packet) }
+}
+
+/// A request to the core alone, without a shell, by either entry: what is the price of being called from C?
+fn call(function: Function, from_c: bool) {
+    let host = host();
+    let client = host.open();
+    let sizes = packet(function).expect("a request with a packet");
+    let bytes = |size: packets::Size| size.bytes(WIDTH, 0).expect("a size");
+    let (input, output) = (bytes(sizes.input), bytes(sizes.output));
+    let code = Encoding::Linux.code(function, input.max(output) as u32, IOCTL_FLAG);
+    let mut words = [0_u64; 16];
+    let header = RequestHeader {
+        cookie: if function == Function::Cookie { INITIAL_COOKIE } else { DEVEXT_COOKIE },
+        session_cookie: SESSION_COOKIE,
+        in_bytes: input as u32,
+        out_bytes: output as u32,
+        flags: FLAGS_DEFAULT,
+        rc: 0,
+    };
+    let request = words.as_mut_bytes();
+    let (head, body) = request.split_at_mut(size_of::<RequestHeader>());
+    header.write_to(head).expect("a header");
+    if function == Function::Cookie {
+        let (magic, versions) = body.split_at_mut(16);
+        magic.copy_from_slice(&COOKIE_MAGIC);
+        versions[..8].copy_from_slice([IOC_VERSION; 2].as_bytes());
+    }
+    let request = &mut request[..input.max(output)];
+    let (view, session) = (host.driver().view().as_ptr(), client.session().view().as_ptr());
+    let template = request.to_vec();
+    // Output overwrites input: each call gets its packet anew.
+    let mut once = || {
+        request.copy_from_slice(&template);
+        if from_c {
+            // SAFETY: both objects live, and the packet is as long as its header says.
+            unsafe { c_ioctl(code as usize, view, session, request.as_mut_ptr().cast()) }
+        } else {
+            dispatch::ioctl(client.session(), code, request).map_or_else(|status| status.0, |()| 0)
+        }
+    };
+    assert_eq!(once(), 0, "{function:?}");
+    Meter::count(|_| _ = black_box(once()));
     core::mem::forget(client);
 }
 
