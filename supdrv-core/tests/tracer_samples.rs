@@ -66,7 +66,7 @@ fn every_sample_has_its_status_and_leaves_nothing() {
     let mut count = 0;
     for sample in all() {
         let Some(expected) = sample.expected(HOST) else { continue };
-        let status = register(&host, &sample).map_or_else(|status| status, |()| VINF_SUCCESS);
+        let status = register(&host, sample).map_or_else(|status| status, |()| VINF_SUCCESS);
         count += 1;
         if status.0 != expected {
             wrong.push(format!("{}: expected {expected}, is {status:?}", sample.name));

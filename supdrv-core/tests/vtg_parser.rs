@@ -210,13 +210,13 @@ fn random_bytes_behind_a_good_magic_give_a_status_of_the_format() {
 fn random_mutations_of_samples_give_a_status_of_the_format() {
     const VALUES: [u32; 10] = [0, 1, 4, 0x7f, 0x80, 0x128, 0x7fff_ffff, 0x8000_0000, 0xffff_fffc, u32::MAX];
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let samples: Vec<Sample> = all()
-        .into_iter()
+    let samples: Vec<&Sample> = all()
+        .iter()
         .filter(|sample| sample.entry != Entry::UserModule && sample.memory.len() < 0x1000)
         .collect();
     let mut good = 0;
     for _ in 0..20_000 {
-        let sample = &samples[random.below(samples.len())];
+        let sample = samples[random.below(samples.len())];
         let mut memory = sample.memory.clone();
         for _ in 0..1 + random.below(4) {
             let at = random.below(memory.len() / 4) * 4;

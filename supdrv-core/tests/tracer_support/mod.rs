@@ -286,7 +286,8 @@ pub fn enable(core: usize, location: usize, id: u32) {
     }
 }
 
-/// Memory of the kernel, page-aligned, and within the reach of 32-bit addresses: some samples have no others.
+/// Memory of the kernel, page-aligned, and within the reach of 32-bit addresses: some samples have no others. It outlives its drop,
+/// as the objects of drivers outlive their registration.
 pub struct KernelMemory {
     at: *mut u8,
     size: usize,
@@ -305,6 +306,12 @@ impl KernelMemory {
         Self { at, size }
     }
 
+    /// Unmaps it: whoever looks at it now crashes.
+    pub fn unmap(self) {
+        // SAFETY: mapped by `new`.
+        unsafe { libc::munmap(self.at.cast(), self.size) };
+    }
+
     pub fn address(&self) -> usize {
         self.at as usize
     }
@@ -317,13 +324,6 @@ impl KernelMemory {
         assert!(offset + 4 <= self.size());
         // SAFETY: inside.
         unsafe { self.at.add(offset).cast::<u32>().read_unaligned() }
-    }
-}
-
-impl Drop for KernelMemory {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`.
-        unsafe { libc::munmap(self.at.cast(), self.size) };
     }
 }
 

@@ -1,6 +1,8 @@
 //! The VTG sample images: what they are, where they go, what must come of them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::sync::OnceLock;
+
 use serde_json::Value;
 
 /// Where an object is offered.
@@ -120,8 +122,7 @@ fn sample(case: &Value) -> Sample {
     }
 }
 
-/// All samples.
-pub fn all() -> Vec<Sample> {
+fn read() -> Vec<Sample> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/vtg-samples.json");
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
     let file: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -130,7 +131,14 @@ pub fn all() -> Vec<Sample> {
     samples
 }
 
+/// All samples.
+pub fn all() -> &'static [Sample] {
+    static ALL: OnceLock<Vec<Sample>> = OnceLock::new();
+    ALL.get_or_init(read)
+}
+
 /// The sample of this name.
 pub fn named(name: &str) -> Sample {
-    all().into_iter().find(|sample| sample.name == name).unwrap_or_else(|| panic!("no sample {name}"))
+    let found = all().iter().find(|sample| sample.name == name);
+    found.unwrap_or_else(|| panic!("no sample {name}")).clone()
 }
