@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::kernel::Kernel;
 use crate::qemu::{self, Machine, Step};
 use crate::report::{Result, Tally};
-use crate::{linux, tools};
+use crate::{images, linux, tools};
 
 const SCRIPT: &str = r#"
 counters() { cat /sys/kernel/debug/vboxdrv/counters; }
@@ -14,6 +14,7 @@ step counters-at-rest counters
 step nodes ls -l /dev/vboxdrv /dev/vboxdrvu
 step info /supctl info
 step selftest /supctl selftest
+step images /supctl selftest --image /exports.o --image /VMMR0.r0.o --image /rust.o
 step gip /supctl gip --count 5
 step bench /supctl bench --short
 /supctl hold > /tmp/hold &
@@ -180,6 +181,10 @@ fn judge(steps: &[Step]) -> Result<Tally> {
     let inner = Tally::last_in(&selftest.output).unwrap_or_default();
     checks.tally.add(inner);
     checks.check(&format!("supctl selftest: {inner}"), selftest.status == 0 && inner.passed > 0);
+    let images = qemu::find(steps, "images")?;
+    let inner = Tally::last_in(&images.output).unwrap_or_default();
+    checks.tally.add(inner);
+    checks.check(&format!("ring-0 images: {inner}"), images.status == 0 && inner.passed > 0);
     checks.step_ok(steps, "gip", "supctl gip");
     checks.step_ok(steps, "bench", "supctl bench");
     let held = qemu::find(steps, "counters-while-held")?;
@@ -201,7 +206,8 @@ fn judge(steps: &[Step]) -> Result<Tally> {
 }
 
 fn files(kernel: &Kernel) -> Result<Vec<PathBuf>> {
-    let files = vec![linux::build(kernel)?, linux::build_supctl()?];
+    let mut files = vec![linux::build(kernel)?, linux::build_supctl()?];
+    files.extend(images::build()?);
     files.iter().try_for_each(|file| qemu::must_exist(file))?;
     Ok(files)
 }

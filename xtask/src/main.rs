@@ -5,6 +5,7 @@ mod coverage;
 mod cross;
 mod demo;
 mod freebsd;
+mod images;
 mod kernel;
 mod legacy;
 mod linux;
@@ -28,6 +29,7 @@ usage: cargo xtask COMMAND
   build ARTEFACT       builds one artefact and prints its path as the last line:
                          linux   vboxdrv.ko for the newest installed 6.1 kernel headers
                          supctl  the client, statically linked
+                         images  ring-0 images for Linux that check the driver's runtime; the last one's path
                          freebsd vboxdrv.ko for FreeBSD 14 and 15; the newer one's path
                          solaris vboxdrv, a kernel module for illumos on amd64
                          windows VBoxDrv.sys for x64
@@ -45,6 +47,7 @@ fn build(artefact: &str) -> Result<()> {
     let path = match artefact {
         "linux" => linux::build(&kernel::Kernel::newest()?)?,
         "supctl" => linux::build_supctl()?,
+        "images" => images::build()?.pop().ok_or("there are no images")?,
         "freebsd" => freebsd::build()?,
         "solaris" => solaris::build()?,
         "windows" => windows::build()?,
