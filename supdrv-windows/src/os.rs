@@ -365,6 +365,10 @@ impl OsPolicy for Windows {
         crate::module::EXPORTS
     }
 
+    fn tracer_globals(&self) -> Option<supdrv_core::tracer::TracerGlobals> {
+        Some(<crate::module::Runtime as supdrv_core::ring0::Ring0>::tracer_globals())
+    }
+
     fn gip_published(&self, address: usize) {
         events::gip_published::<crate::module::Runtime>(address);
     }

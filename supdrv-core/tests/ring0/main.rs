@@ -13,3 +13,8 @@ mod table;
 mod tables;
 mod threads;
 mod timers;
+mod tracer;
+#[path = "../tracer_support/mod.rs"]
+mod tracer_support;
+#[path = "../vtg_samples/mod.rs"]
+mod vtg_samples;
