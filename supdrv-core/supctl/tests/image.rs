@@ -15,7 +15,7 @@ use supctl::transport::{Node, Transport};
 use supdrv_core::abi::Status;
 use supdrv_core::abi::status::{VERR_ACCESS_DENIED, VERR_INVALID_PARAMETER};
 use supdrv_core::mock::{LinuxCodes, MockOs};
-use supdrv_core::ring0::events;
+use supdrv_core::ring0::{Ring0, events};
 
 /// For images anywhere.
 const LARGE: &[&str] = &["-fno-pic", "-mcmodel=large"];
@@ -90,6 +90,7 @@ fn checks_pass(name: &str, object: &[u8], at_least: usize) {
     let _alone = locked(&ALONE);
     let os = MockOs::<LinuxCodes>::with_codes(3);
     os.set_exports(exports::EXPORTS);
+    os.set_tracer_globals(<exports::Runtime as Ring0>::tracer_globals());
     *locked(&CURRENT) = Some(os.clone());
     let mut wrong = Vec::new();
     let transport = InProcess::new(&os);
@@ -119,6 +120,11 @@ fn c_image(name: &str) -> Vec<u8> {
 #[test]
 fn an_image_in_c_uses_the_whole_runtime() {
     checks_pass("exports", &c_image("exports.c"), 30);
+}
+
+#[test]
+fn an_image_in_c_is_a_tracer_with_tracepoints_of_its_own() {
+    checks_pass("tracer", &c_image("tracer.c"), 11);
 }
 
 #[test]
