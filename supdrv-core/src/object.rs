@@ -463,17 +463,17 @@ impl<O: SupdrvOs> Objects<O> {
     }
 
     /// Whether an object with a destructor inside `[base, base + size_bytes)` exists; with `session`, one that this session
-    /// references. Class I.
+    /// references. Class I; the lock is taken anew for every object, so that interrupts aren't off for long.
     pub fn has_destructor_in(&self, base: usize, size_bytes: usize, session: Option<SessionKey>) -> bool {
-        let registry = self.registry.lock();
         let mut after = None;
-        while let Some(key) = registry.next_in_image(base, size_bytes, after) {
+        loop {
+            let registry = self.registry.lock();
+            let Some(key) = registry.next_in_image(base, size_bytes, after) else { return false };
             if session.is_none_or(|session| registry.usages.get(&(session, key.1)).is_some()) {
                 return true;
             }
             after = Some(key);
         }
-        false
     }
 
     /// Clears every destructor inside `[base, base + size_bytes)`, because that code is going away; returns how many. Class T.
