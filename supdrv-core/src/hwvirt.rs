@@ -49,6 +49,7 @@ fn max_extended_leaf(os: &impl OsArch) -> u32 {
 ///
 /// PAE with global pages and NX is reported as without NX (4, not 6): clients know it that way.
 #[doc(alias = "SUPR0GetPagingMode")]
+#[inline]
 pub fn paging_mode(os: &impl OsArch) -> u32 {
     let (cr0, cr4) = (os.cr0() as u64, os.cr4() as u64);
     if !bit(cr0, 0) || !bit(cr0, 31) {
@@ -81,16 +82,16 @@ pub fn paging_mode(os: &impl OsArch) -> u32 {
 /// `VERR_UNSUPPORTED_CPU` (vendor), `VERR_VMX_NO_VMX`, `VERR_VMX_MSR_LOCKED_OR_DISABLED`, `VERR_SVM_NO_SVM`,
 /// `VERR_SVM_DISABLED`.
 #[doc(alias = "SUPR0QueryVTCaps")]
+#[inline]
 pub fn vt_caps<O: OsArch + OsIdentity>(os: &O) -> Result<VtCaps> {
     let _pinned = Pinned::new(os);
-    let vendor = os.cpuid(0, 0);
-    let vendor = [vendor.ebx, vendor.edx, vendor.ecx];
-    if vendor == AMD {
-        svm_caps(os)
-    } else if vendor == INTEL || vendor == CENTAUR {
-        vtx_caps(os)
-    } else {
-        Err(VERR_UNSUPPORTED_CPU)
+    let leaf = os.cpuid(0, 0);
+    let rest = [leaf.edx, leaf.ecx];
+    match leaf.ebx {
+        first if first == AMD[0] && rest == [AMD[1], AMD[2]] => svm_caps(os),
+        first if first == INTEL[0] && rest == [INTEL[1], INTEL[2]] => vtx_caps(os),
+        first if first == CENTAUR[0] && rest == [CENTAUR[1], CENTAUR[2]] => vtx_caps(os),
+        _ => Err(VERR_UNSUPPORTED_CPU),
     }
 }
 

@@ -314,6 +314,23 @@ impl<O: SupdrvOs> SessionRef<O> {
         view
     }
 
+    /// Gives up the reference for a pointer to the session, which nobody but this crate's users can have.
+    #[must_use]
+    pub fn into_raw(self) -> NonNull<Session<O>> {
+        let session = self.0;
+        core::mem::forget(self);
+        session
+    }
+
+    /// Takes the reference back.
+    ///
+    /// # Safety
+    /// `session` came from [`into_raw`](Self::into_raw), and is given back once.
+    #[must_use]
+    pub const unsafe fn from_raw(session: NonNull<Session<O>>) -> Self {
+        Self(session)
+    }
+
     /// Takes a reference back from C code.
     ///
     /// # Errors

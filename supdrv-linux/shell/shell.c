@@ -69,37 +69,6 @@ static inline bool is_fast(unsigned int cmd)
 			move(u8, i);                         \
 	} while (0)
 
-static __always_inline bool copy_in_small(u8 *to, const u8 __user *from, size_t bytes)
-{
-#define MOVE(type, at) unsafe_get_user(*(type *)(to + (at)), (const type __user *)(from + (at)), fault)
-	if (!user_read_access_begin(from, bytes))
-		return false;
-	COPY_SMALL(MOVE);
-	user_read_access_end();
-	return true;
-fault:
-	user_read_access_end();
-	return false;
-#undef MOVE
-}
-
-static __always_inline bool copy_in_header(struct request_header *to, const u8 __user *from)
-{
-	u64 *words = (u64 *)to;
-
-	BUILD_BUG_ON(HEADER_BYTES != 24);
-	if (!user_read_access_begin(from, HEADER_BYTES))
-		return false;
-	unsafe_get_user(words[0], (const u64 __user *)from, fault);
-	unsafe_get_user(words[1], (const u64 __user *)from + 1, fault);
-	unsafe_get_user(words[2], (const u64 __user *)from + 2, fault);
-	user_read_access_end();
-	return true;
-fault:
-	user_read_access_end();
-	return false;
-}
-
 /* A header at least. */
 static __always_inline bool copy_out_small(u8 __user *to, const u8 *from, size_t bytes)
 {
@@ -133,54 +102,103 @@ static __always_inline void clear_rest(u64 *buffer, size_t in, size_t bytes)
 		WRITE_ONCE(buffer[i], 0);
 }
 
-/* The header has been read once, into the buffer: nothing is read twice. */
-static noinline long ioctl_large(void *session, unsigned int cmd, u8 __user *arg, const struct request_header *header, size_t bytes)
+/* The first thing that is wrong with a header, or 0. `size` is that of the function code. */
+static int check_header(const struct request_header *header, size_t size, size_t limit)
 {
-	long rc = -EFAULT;
-	u32 in = header->in_bytes;
-	u8 *buffer = kvmalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	u32 in = header->in_bytes, out = header->out_bytes;
 
+	if ((header->flags & FLAGS_MAGIC_MASK) != FLAGS_MAGIC)
+		return -EINVAL;
+	if (max(in, out) > limit)
+		return -E2BIG;
+	if ((size && size != max(in, out)) || min(in, out) < HEADER_BYTES)
+		return -EINVAL;
+	return 0;
+}
+
+/* A packet in memory of its own. The header is read once, into the buffer: nothing is read twice. */
+static noinline long ioctl_large(struct file *file, unsigned int cmd, u8 __user *user, size_t limit)
+{
+	struct request_header header;
+	size_t bytes, in;
+	u8 *buffer;
+	long rc;
+
+	if (copy_from_user(&header, user, HEADER_BYTES))
+		return -EFAULT;
+	rc = check_header(&header, _IOC_SIZE(cmd), limit);
+	if (rc)
+		return rc;
+	in = header.in_bytes;
+	bytes = max_t(size_t, in, header.out_bytes);
+	buffer = kvmalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!buffer)
 		return -ENOMEM;
-	memcpy(buffer, header, HEADER_BYTES);
-	if (copy_from_user(buffer + HEADER_BYTES, arg + HEADER_BYTES, in - HEADER_BYTES))
+	memcpy(buffer, &header, HEADER_BYTES);
+	rc = -EFAULT;
+	if (copy_from_user(buffer + HEADER_BYTES, user + HEADER_BYTES, in - HEADER_BYTES))
 		goto out;
 	memset(buffer + in, 0, bytes - in);
 	rc = -EINVAL;
-	if (supdrv_rust_ioctl(session, cmd, buffer, bytes))
+	if (supdrv_rust_ioctl(file->private_data, cmd, buffer, bytes))
 		goto out;
-	rc = copy_to_user(arg, buffer, min_t(size_t, ((struct request_header *)buffer)->out_bytes, bytes)) ? -EFAULT : 0;
+	rc = copy_to_user(user, buffer, min_t(size_t, ((struct request_header *)buffer)->out_bytes, bytes)) ? -EFAULT : 0;
 out:
 	kvfree(buffer);
 	return rc;
 }
 
-static __always_inline long ioctl_packet(struct file *file, unsigned int cmd, unsigned long arg, size_t limit)
+/* A packet on the stack: its size is that of the function code, and small. One access to user memory in each direction. */
+static __always_inline long ioctl_small(struct file *file, unsigned int cmd, u8 __user *user, size_t size, size_t limit)
 {
 	/* Every byte that is used is written first; clearing all of it would cost more than a small request. */
 	u64 buffer[SMALL_BYTES / 8] __attribute__((__uninitialized__));
 	struct request_header *header = (struct request_header *)buffer;
-	u8 __user *user = (u8 __user *)arg;
-	size_t bytes, size = _IOC_SIZE(cmd), in;
+	u32 in, out;
 
-	if (!copy_in_header(header, user))
+	BUILD_BUG_ON(HEADER_BYTES != 24);
+	if (!user_read_access_begin(user, size))
 		return -EFAULT;
-	if ((header->flags & FLAGS_MAGIC_MASK) != FLAGS_MAGIC)
-		return -EINVAL;
+	unsafe_get_user(buffer[0], (const u64 __user *)user, fault);
+	unsafe_get_user(buffer[1], (const u64 __user *)user + 1, fault);
+	unsafe_get_user(buffer[2], (const u64 __user *)user + 2, fault);
 	in = header->in_bytes;
-	bytes = max_t(size_t, in, header->out_bytes);
-	if (bytes > limit)
-		return -E2BIG;
-	if ((size && size != bytes) || in < HEADER_BYTES || header->out_bytes < HEADER_BYTES)
+	out = header->out_bytes;
+	if ((header->flags & FLAGS_MAGIC_MASK) != FLAGS_MAGIC || max(in, out) != size || min(in, out) < HEADER_BYTES) {
+		user_read_access_end();
+		return check_header(header, size, limit);
+	}
+	if (in > HEADER_BYTES) {
+		u8 *to = (u8 *)buffer + HEADER_BYTES;
+		const u8 __user *from = user + HEADER_BYTES;
+		size_t bytes = in - HEADER_BYTES;
+
+#define MOVE(type, at) unsafe_get_user(*(type *)(to + (at)), (const type __user *)(from + (at)), fault)
+		COPY_SMALL(MOVE);
+#undef MOVE
+	}
+	user_read_access_end();
+	clear_rest(buffer, in, size);
+	if (supdrv_rust_ioctl(file->private_data, cmd, buffer, size))
 		return -EINVAL;
-	if (bytes > SMALL_BYTES)
-		return ioctl_large(file->private_data, cmd, user, header, bytes);
-	if (in > HEADER_BYTES && !copy_in_small((u8 *)buffer + HEADER_BYTES, user + HEADER_BYTES, in - HEADER_BYTES))
-		return -EFAULT;
-	clear_rest(buffer, in, bytes);
-	if (supdrv_rust_ioctl(file->private_data, cmd, buffer, bytes))
+	/* The core only ever lowers it, to a header at least. */
+	out = header->out_bytes;
+	if (WARN_ON_ONCE(out < HEADER_BYTES || out > size))
 		return -EINVAL;
-	return copy_out_small(user, (u8 *)buffer, clamp_t(size_t, header->out_bytes, HEADER_BYTES, bytes)) ? 0 : -EFAULT;
+	return copy_out_small(user, (u8 *)buffer, out) ? 0 : -EFAULT;
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+static __always_inline long ioctl_packet(struct file *file, unsigned int cmd, unsigned long arg, size_t limit)
+{
+	u8 __user *user = (u8 __user *)arg;
+	size_t size = _IOC_SIZE(cmd);
+
+	if (likely(size - HEADER_BYTES <= SMALL_BYTES - HEADER_BYTES))
+		return ioctl_small(file, cmd, user, size, limit);
+	return ioctl_large(file, cmd, user, limit);
 }
 
 static long supdrv_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

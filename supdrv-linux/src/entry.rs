@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use supdrv_core::abi::idc::IdcHeader;
 use supdrv_core::abi::published::{DevExtView, SessionView};
-use supdrv_core::abi::status::{VERR_INTERNAL_ERROR, VERR_INVALID_PARAMETER, VINF_SUCCESS};
+use supdrv_core::abi::status::{VERR_INTERNAL_ERROR, VERR_INVALID_PARAMETER, VERR_NO_MEMORY, VINF_SUCCESS};
 use supdrv_core::dispatch;
 use supdrv_core::driver::Driver;
 use supdrv_core::heap::Box;
@@ -30,7 +30,7 @@ fn driver() -> Option<&'static Driver<Linux>> {
 extern "C" fn supdrv_rust_init() -> c_int {
     // SAFETY: class T.
     let view = unsafe { glue::supdrv_glue_alloc(size_of::<DevExtView>()) }.cast::<DevExtView>();
-    let Some(view) = NonNull::new(view) else { return supdrv_core::abi::status::VERR_NO_MEMORY.0 };
+    let Some(view) = NonNull::new(view) else { return VERR_NO_MEMORY.0 };
     // SAFETY: zeroed memory of the right size that stays until exit.
     match unsafe { Driver::init(&Linux, view, size_of::<SessionView>()) } {
         Ok(driver) => {
@@ -73,7 +73,7 @@ unsafe extern "C" fn supdrv_rust_open(unrestricted: bool, session: *mut *mut c_v
     match driver.create_session(kind) {
         Ok(created) => {
             // SAFETY: writable (condition of the function).
-            unsafe { session.write(created.into_view().as_ptr().cast()) };
+            unsafe { session.write(created.into_raw().as_ptr().cast()) };
             VINF_SUCCESS.0
         }
         Err(status) => status.0,
@@ -86,9 +86,9 @@ unsafe extern "C" fn supdrv_rust_open(unrestricted: bool, session: *mut *mut c_v
 /// `session` came from open, and the file is gone.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn supdrv_rust_close(session: *mut c_void) {
-    // SAFETY: the file owned this reference.
-    if let Ok(session) = unsafe { SessionRef::<Linux>::from_view(session.cast()) } {
-        drop(session);
+    if let Some(session) = NonNull::new(session.cast()) {
+        // SAFETY: open gave this reference to the file.
+        drop(unsafe { SessionRef::<Linux>::from_raw(session) });
     }
 }
 
@@ -96,9 +96,9 @@ unsafe extern "C" fn supdrv_rust_close(session: *mut c_void) {
 ///
 /// # Safety
 /// `session` came from open, and the file is open during the use of the result.
-unsafe fn session_of<'a>(session: *mut c_void) -> Option<&'a Session<Linux>> {
-    // SAFETY: the open file keeps the session alive.
-    unsafe { Session::from_view(session.cast::<SessionView>(), None) }
+unsafe fn session_of<'a>(session: *mut c_void) -> &'a Session<Linux> {
+    // SAFETY: open made it of a session, which the open file keeps alive.
+    unsafe { &*session.cast() }
 }
 
 /// Handles a request in a kernel buffer. Class T. 0: copy back what the header says.
@@ -113,7 +113,7 @@ unsafe extern "C" fn supdrv_rust_ioctl(
     bytes: usize,
 ) -> c_int {
     // SAFETY: condition of the function.
-    let Some(session) = (unsafe { session_of(session) }) else { return VERR_INVALID_PARAMETER.0 };
+    let session = unsafe { session_of(session) };
     // SAFETY: condition of the function.
     let packet = unsafe { core::slice::from_raw_parts_mut(buffer, bytes) };
     dispatch::ioctl(session, code, packet).map_or_else(|status| status.0, |()| VINF_SUCCESS.0)
@@ -126,7 +126,7 @@ unsafe extern "C" fn supdrv_rust_ioctl(
 #[unsafe(no_mangle)]
 unsafe extern "C" fn supdrv_rust_ioctl_fast(session: *mut c_void, code: u32, cpu: u32) -> c_int {
     // SAFETY: condition of the function.
-    let Some(session) = (unsafe { session_of(session) }) else { return VERR_INTERNAL_ERROR.0 };
+    let session = unsafe { session_of(session) };
     dispatch::ioctl_fast(session, code, cpu).map_or_else(|status| status.0, |()| VINF_SUCCESS.0)
 }
 

@@ -44,8 +44,7 @@ step busy rmmod vboxdrv
 step sibling-log dmesg
 step sibling-gone rmmod supdrv_idc_test
 step info /supctl info
-step selftest-gip /supctl selftest --filter gip
-step selftest-loader /supctl selftest --filter loader
+step selftest /supctl selftest
 /supctl hold > /tmp/hold &
 holder=$!
 for i in $(seq 100); do grep -q holding /tmp/hold && break; sleep 0.1; done
@@ -156,7 +155,7 @@ fn judge_events(steps: &[Step]) -> Result<Tally> {
     checks.check("its session and its factory exist", one("sessions") && one("factories"));
     checks.check("the driver doesn't unload under a sibling", qemu::find(steps, "busy")?.status != 0);
     checks.step_ok(steps, "sibling-gone", "the sibling unloads");
-    for name in ["info", "selftest-gip", "selftest-loader"] {
+    for name in ["info", "selftest"] {
         let step = qemu::find(steps, name)?;
         checks.tally.add(Tally::last_in(&step.output).unwrap_or_default());
         checks.check(&format!("supctl {name}"), step.status == 0);

@@ -23,6 +23,8 @@ use crate::semaphore::{deadline_ns, timeout_ms, timeout_ns};
 use crate::session::Session;
 use crate::tracer::UmodRequest;
 
+/// Inlined: it has one caller, and small requests feel the difference.
+#[inline(always)]
 pub fn handle<O: SupdrvOs>(session: &Session<O>, function: Function, packet: &mut Packet<'_>) -> Handled {
     use Function as F;
     match function {
@@ -87,6 +89,7 @@ fn cut(packet: &mut Packet<'_>, status: Status) -> Handled {
     Ok(status)
 }
 
+#[inline(always)]
 fn cookie<O: SupdrvOs>(session: &Session<O>, packet: &mut Packet<'_>) -> Handled {
     let input: r::CookieIn = packet.input()?;
     if input.magic != COOKIE_MAGIC {
@@ -392,6 +395,7 @@ fn gip_map<O: SupdrvOs>(session: &Session<O>, packet: &mut Packet<'_>) -> Handle
     }
 }
 
+#[inline(always)]
 fn vt_caps<O: SupdrvOs>(session: &Session<O>, packet: &mut Packet<'_>) -> Handled {
     match hwvirt::vt_caps(session.driver().os()) {
         Ok(caps) => {

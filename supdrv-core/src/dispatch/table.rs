@@ -11,21 +11,22 @@ use crate::os::OsPolicy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     bytes: u32,
-    /// Whether it may be more; the handler knows by how much.
-    or_more: bool,
+    /// How much more it may be; the handler knows better.
+    more: u32,
 }
 
 impl Size {
     const fn exactly(bytes: usize) -> Self {
-        Self { bytes: bytes as u32, or_more: false }
+        Self { bytes: bytes as u32, more: 0 }
     }
 
     const fn at_least(bytes: usize) -> Self {
-        Self { bytes: bytes as u32, or_more: true }
+        Self { bytes: bytes as u32, more: u32::MAX - bytes as u32 }
     }
 
+    /// One comparison: what is less than `bytes` wraps to something that is more than `more`.
     pub const fn allows(self, bytes: u32) -> bool {
-        bytes == self.bytes || (self.or_more && bytes > self.bytes)
+        bytes.wrapping_sub(self.bytes) <= self.more
     }
 }
 
