@@ -82,7 +82,7 @@ pub fn paging_mode(os: &impl OsArch) -> u32 {
 /// `VERR_UNSUPPORTED_CPU` (vendor), `VERR_VMX_NO_VMX`, `VERR_VMX_MSR_LOCKED_OR_DISABLED`, `VERR_SVM_NO_SVM`,
 /// `VERR_SVM_DISABLED`.
 #[doc(alias = "SUPR0QueryVTCaps")]
-#[inline]
+#[inline(always)]
 pub fn vt_caps<O: OsArch + OsIdentity>(os: &O) -> Result<VtCaps> {
     let _pinned = Pinned::new(os);
     let leaf = os.cpuid(0, 0);

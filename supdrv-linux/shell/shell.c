@@ -183,7 +183,7 @@ static __always_inline long ioctl_small(struct file *file, unsigned int cmd, u8 
 		return -EINVAL;
 	/* The core only ever lowers it, to a header at least. */
 	out = header->out_bytes;
-	if (WARN_ON_ONCE(out < HEADER_BYTES || out > size))
+	if (unlikely(out - (u32)HEADER_BYTES > size - HEADER_BYTES))
 		return -EINVAL;
 	return copy_out_small(user, (u8 *)buffer, out) ? 0 : -EFAULT;
 fault:
@@ -201,14 +201,22 @@ static __always_inline long ioctl_packet(struct file *file, unsigned int cmd, un
 	return ioctl_large(file, cmd, user, limit);
 }
 
-static long supdrv_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+/*
+ * No stack protector for these two: the only array is written with sizes that were just checked, and the protector would be a noticeable
+ * part of a small request.
+ */
+#ifndef __no_stack_protector
+# define __no_stack_protector
+#endif
+
+static __no_stack_protector long supdrv_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	if (is_fast(cmd))
 		return supdrv_rust_ioctl_fast(file->private_data, cmd, (u32)arg);
 	return ioctl_packet(file, cmd, arg, MAX_REQUEST_BYTES);
 }
 
-static long supdrv_ioctl_restricted(struct file *file, unsigned int cmd, unsigned long arg)
+static __no_stack_protector long supdrv_ioctl_restricted(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	return ioctl_packet(file, cmd, arg, MAX_RESTRICTED_BYTES);
 }

@@ -32,8 +32,8 @@ impl<'a> Packet<'a> {
     /// Whether a size in the header can be true.
     #[must_use]
     pub fn may_have(&self, bytes: u32) -> bool {
-        // One comparison: what is less than a header wraps to something huge.
-        bytes.wrapping_sub(HEADER_BYTES as u32) as usize <= self.bytes.len().saturating_sub(HEADER_BYTES)
+        // One comparison: what is less than a header wraps to something huge. The packet itself never is.
+        bytes.wrapping_sub(HEADER_BYTES as u32) as usize <= self.bytes.len().wrapping_sub(HEADER_BYTES)
     }
 
     /// Stores the status of the request.

@@ -54,6 +54,17 @@ const HEADER: Size = Size::exactly(r::HEADER_BYTES);
 /// The handler checks everything.
 const ANY: Size = Size::at_least(r::HEADER_BYTES);
 
+impl Rule {
+    /// For a number that no request has: no code has all bits set.
+    const NONE: Self = Self {
+        function: Function::Cookie,
+        code: u32::MAX,
+        input: Size::exactly(0),
+        output: Size::exactly(0),
+        restricted: false,
+    };
+}
+
 /// One more than the highest number of a request with a packet.
 const NUMBERS: usize = 36;
 
@@ -61,15 +72,15 @@ const NUMBERS: usize = 36;
 struct Rules<O>(PhantomData<O>);
 
 impl<O: OsPolicy> Rules<O> {
-    const ALL: [Option<Rule>; NUMBERS] = {
-        let mut rules = [None; NUMBERS];
+    const ALL: [Rule; NUMBERS] = {
+        let mut rules = [Rule::NONE; NUMBERS];
         let mut at = 0;
         while at < Function::ALL.len() {
             let function = Function::ALL[at];
             if let Some((input, output)) = sizes(function) {
                 let code = O::ENCODING.strip(O::ENCODING.code(function, 0, IOCTL_FLAG));
                 let restricted = matches!(function, Function::Cookie | Function::VtCaps);
-                rules[function as usize] = Some(Rule { function, code, input, output, restricted });
+                rules[function as usize] = Rule { function, code, input, output, restricted };
             }
             at += 1;
         }
@@ -80,7 +91,7 @@ impl<O: OsPolicy> Rules<O> {
 /// The rule of a request with a packet, by its function code; `None` for all other codes.
 pub fn rule<O: OsPolicy>(code: u32) -> Option<&'static Rule> {
     let number = O::ENCODING.number(code, IOCTL_FLAG)?;
-    let rule = const { &Rules::<O>::ALL }.get(number as usize)?.as_ref()?;
+    let rule = const { &Rules::<O>::ALL }.get(number as usize)?;
     (rule.code == O::ENCODING.strip(code)).then_some(rule)
 }
 
