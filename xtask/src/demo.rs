@@ -251,8 +251,13 @@ pub fn run() -> Result<()> {
     if tally.failed == 0 { Ok(()) } else { Err("the demonstration failed".into()) }
 }
 
-/// `cargo xtask bench --kernel`.
-pub fn costs() -> Result<()> {
+/// What a small request may cost more than an ioctl on a module that does nothing, in instructions.
+const SMALL_REQUEST: i64 = 300;
+/// What a request with a bad header may cost more.
+const BAD_HEADER: i64 = 150;
+
+/// The table that `supctl cost` prints, in a kernel whose time is counted in executed instructions.
+fn cost_table() -> Result<String> {
     let kernel = Kernel::newest()?;
     let mut files = files(&kernel)?;
     files.push(linux::build_test_module(&kernel, "empty", "empty")?);
@@ -268,10 +273,55 @@ pub fn costs() -> Result<()> {
     };
     let steps = qemu::boot(&machine)?;
     let cost = qemu::find(&steps, "cost")?;
-    if cost.status != 0 {
-        return Err("supctl cost failed".into());
+    if cost.status == 0 { Ok(cost.output.trim_end().to_owned()) } else { Err("supctl cost failed".into()) }
+}
+
+/// The figure in a line of the table: the first number after its title.
+fn ticks(table: &str, title: &str) -> Result<i64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(title));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| format!("no figure for {title:?} in:\n{table}").into())
+}
+
+/// Measures, and holds the figures against what requests may cost.
+pub fn check_costs() -> Result<Tally> {
+    let table = cost_table()?;
+    println!("{table}");
+    let nothing = ticks(&table, "ioctl on a module that does nothing")?;
+    let mut checks = Checks { tally: Tally::default() };
+    let limits = [
+        ("COOKIE", SMALL_REQUEST),
+        ("GET_PAGING_MODE", SMALL_REQUEST),
+        ("VT_CAPS", SMALL_REQUEST),
+        ("bad header", BAD_HEADER),
+        ("bad cookie", BAD_HEADER),
+    ];
+    for (title, limit) in limits {
+        let more = ticks(&table, title)? - nothing;
+        checks.check(
+            &format!("{title} costs {more} instructions more than nothing; {limit} are allowed"),
+            more <= limit,
+        );
     }
+    Ok(checks.tally)
+}
+
+/// `cargo xtask bench --kernel`.
+pub fn costs() -> Result<()> {
     tools::say("instructions of one raw system call, user and kernel, median:");
-    println!("{}", cost.output.trim_end());
-    Ok(())
+    let tally = check_costs()?;
+    if tally.failed == 0 { Ok(()) } else { Err("requests cost too much".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_by_their_titles() {
+        let table = "system call     ticks  equal\nCOOKIE            838  2000/2000  ok\nbad header        598  2000/2000\n";
+        assert_eq!(ticks(table, "COOKIE").unwrap(), 838);
+        assert_eq!(ticks(table, "bad header").unwrap(), 598);
+        assert!(ticks(table, "VT_CAPS").is_err());
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::report::{Result, Tally};
 use crate::tools::{command, say};
-use crate::{demo, freebsd, legacy, panics, solaris};
+use crate::{demo, freebsd, legacy, panics, solaris, windows};
 
 struct Step {
     name: &'static str,
@@ -19,11 +19,12 @@ const STEPS: &[Step] = &[
     Step { name: "no panicking path", run: panics::check },
     Step { name: "freebsd module", run: freebsd::check },
     Step { name: "solaris module", run: solaris::check },
-    Step { name: "windows image", run: crate::windows::check },
-    Step { name: "windows driver in wine", run: crate::windows::test },
+    Step { name: "windows image", run: windows::check },
+    Step { name: "windows driver in wine", run: windows::test },
     Step { name: "C libraries for all targets", run: || legacy::build_all().map(|_| Tally::one(true)) },
     Step { name: "linux in a real kernel", run: demo::in_kernel },
     Step { name: "linux: siblings and events", run: demo::events_in_kernel },
+    Step { name: "linux: cost of requests", run: demo::check_costs },
 ];
 
 fn cargo(arguments: &[&str]) -> std::process::Command {
