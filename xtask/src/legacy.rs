@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::report::Result;
+use crate::report::{Result, Tally};
 use crate::tools::{cargo_with_sources, command, long_step, need, root, run, say, target};
 
 /// What a library is built for.
@@ -154,6 +154,27 @@ pub fn build_all() -> Result<PathBuf> {
         build(what)?;
     }
     target("legacy")
+}
+
+/// The conformance suite through a C shell as a 32-bit program. Hosts have no 32-bit standard library: it is built from source.
+pub fn suite_on_32_bit() -> Result<Tally> {
+    need(&["gcc-multilib"])?;
+    let library = build(find("i686")?)?;
+    let mut cargo = cargo_with_sources()?;
+    cargo.args([
+        "test",
+        "--quiet",
+        "-p",
+        "supctl",
+        "--test",
+        "c_shell",
+        "--target",
+        "i686-unknown-linux-gnu",
+    ]);
+    cargo.args(["-Z", "build-std=std,panic_unwind", "--target-dir"]).arg(target("i686-tests")?);
+    let output = long_step("the suite through a 32-bit C shell", cargo.env("SUPDRV_CORE_LIBRARY", library))?;
+    println!("{output}");
+    Ok(Tally::of_cargo_test(&output))
 }
 
 fn names(library: &Path, filter: &str) -> Result<BTreeSet<String>> {
