@@ -26,7 +26,7 @@ static uint64_t rtMsr(uint32_t idMsr)
 {
     switch (idMsr)
     {
-        case 0xc0000080: return 0xd01;                      /* EFER: long mode, NX */
+        case 0xc0000080: return SUPDRV_HOST_BITS == 64 ? 0xd01 : 0x800; /* EFER: long mode, NX */
         case 0x3a:       return g_uRtMsrFeatureControl;
         default:         return 0;
     }

@@ -52,6 +52,8 @@ extern char g_szRtLastPrint[1024];
 /* Lets ring-0 instructions run in user mode: reads of control registers and MSRs, cli, sti. */
 void rtArchInit(void);
 extern uint64_t g_uRtMsrFeatureControl;
+/* What that amounts to; with PAE nobody tells about NX. */
+#define RT_TEST_PAGING_MODE (SUPDRV_HOST_BITS == 64 ? SUPPAGINGMODE_AMD64_GLOBAL_NX : SUPPAGINGMODE_PAE_GLOBAL)
 
 /* The services, as far as the shell and the tests call them themselves. */
 void    *RTMemAllocTag(size_t cb, const char *pszTag);

@@ -117,7 +117,7 @@ static void testHandshake(void)
         if (iRestricted)
             RT_CHECK(REQUEST(iFile, GET_PAGING_MODE, Mode) == -EINVAL * 100000);
         else
-            RT_CHECK(REQUEST(iFile, GET_PAGING_MODE, Mode) == VINF_SUCCESS && Mode.u.Out.enmMode == SUPPAGINGMODE_AMD64_GLOBAL_NX);
+            RT_CHECK(REQUEST(iFile, GET_PAGING_MODE, Mode) == VINF_SUCCESS && Mode.u.Out.enmMode == RT_TEST_PAGING_MODE);
         /* Ours or not, both nodes may ask. */
         REQUEST(iFile, VT_CAPS, Caps);
         RT_CHECK(Caps.Hdr.rc != VERR_INTERNAL_ERROR);

@@ -139,7 +139,7 @@ void testMemoryServices(void)
     RT_CHECK(SUPSemEventSignal(pSession, hEvent) == VINF_SUCCESS && SUPSemEventWait(pSession, hEvent, 1) == VINF_SUCCESS);
     RT_CHECK(SUPSemEventClose(pSession, hEvent) == VINF_OBJECT_DESTROYED);
     RT_CHECK(SUPGetGIP() == g_DevExt.pGip && g_pSUPGlobalInfoPage == g_DevExt.pGip);
-    RT_CHECK(SUPR0GetPagingMode() == SUPPAGINGMODE_AMD64_GLOBAL_NX && SUPR0EnableVTx(true) == VERR_NOT_SUPPORTED);
+    RT_CHECK(SUPR0GetPagingMode() == RT_TEST_PAGING_MODE && SUPR0EnableVTx(true) == VERR_NOT_SUPPORTED);
     drvClose(iFile);
     RT_CHECK(g_cRtLoggerResets > 0);
     unloaded();
