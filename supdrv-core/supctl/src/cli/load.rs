@@ -24,13 +24,18 @@ pub fn run(transport: &dyn Transport, mut words: Words) -> Result {
     let name = words.option("--name")?;
     let service = words.option("--service")?;
     let call = words.number("--call")?;
+    let is_vmmr0 = words.flag("--vmmr0");
     let Some(path) = words.operand() else { return Err(Failure::Usage("load needs an image".into())) };
     words.end()?;
     let stem = Path::new(&path).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = name.or(stem).unwrap_or_default();
     let object = std::fs::read(&path).map_err(|error| Failure::Failed(format!("{path}: {error}")))?;
     let client = open(transport)?;
-    let entry_points = service.as_deref().map_or(EntryPoints::Nothing, EntryPoints::Service);
+    let entry_points = match service.as_deref() {
+        Some(handler) => EntryPoints::Service(handler),
+        None if is_vmmr0 => EntryPoints::Vmmr0,
+        None => EntryPoints::Nothing,
+    };
     let mut loader = Loader::new(&client)?.with_progress(report);
     let image = loader.load(&name, &object, entry_points).map_err(|error| match error {
         LinkError::Driver(error) => Failure::Failed(error.to_string()),

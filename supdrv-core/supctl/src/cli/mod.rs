@@ -32,6 +32,7 @@ Commands:
       --name NAME      its name in the driver (default: the file's)
       --service SYMBOL load it as a service with this request handler
       --call N         then call operation N of it
+      --vmmr0          load it as VMMR0, with VMMR0EntryInt, VMMR0EntryFast and VMMR0EntryEx
   hold                 hold one of everything and wait to be killed
       --busy           go on allocating and freeing meanwhile
   cost                 instructions of single requests; exact where the time stamp counter counts them (QEMU -icount)
