@@ -258,6 +258,18 @@ fn the_frequency_is_right_within_a_percent_after_three_regular_intervals() {
     }
 }
 
+/// The fourth update is the first one that may be late without being taken for a slower clock.
+#[test]
+fn a_lost_tick_is_divided_out_as_soon_as_there_is_a_history() {
+    let mut simulation = Simulation::new(2_400_000_000);
+    for intervals in [1, 1, 1, 2, 1] {
+        simulation.now_ns += intervals * INTERVAL_NS;
+        simulation.update();
+    }
+    assert_eq!(simulation.entry.cpu_hz.load(Relaxed), 2_400_000_000);
+    assert_eq!(simulation.entry.history[4].load(Relaxed), 24_000_000);
+}
+
 /// Wild TSCs: nothing may divide by zero, and the page stays readable.
 #[test]
 fn no_tsc_makes_the_page_unreadable() {

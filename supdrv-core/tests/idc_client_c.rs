@@ -249,6 +249,10 @@ fn the_object_services_use_the_first_connection() {
             assert_eq!(release(null, own), VERR_NOT_SUPPORTED.0, "not known yet, and nobody to ask");
             assert_eq!(add_ref(null, own), 85, "still known");
             assert_eq!(close(second), 0);
+            // The next one to be opened is the first one now.
+            assert_eq!(open(second, 0, 0, null.cast(), null.cast(), null.cast()), 0);
+            assert_eq!(release(null, session(second)), 85);
+            assert_eq!(close(second), 0);
         }
     });
 }

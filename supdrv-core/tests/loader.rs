@@ -336,7 +336,7 @@ fn entry_points_must_be_inside_the_image() {
             assert_eq!(set(1, points), Err(VERR_INVALID_PARAMETER), "VMMR0 {wrong} {value:#x}");
         }
     }
-    assert_eq!(set(1, [base + 0x10, base, base, base]), Err(VERR_INVALID_PARAMETER), "not the base");
+    assert_eq!(set(1, [base + 1, base, base, base]), Err(VERR_INVALID_PARAMETER), "not the base");
     for points in [[0, 0, 0, 0], [base + size, 0, 0, 0], [base, 0, 0, 1], [base, 1, 0, 0]] {
         assert_eq!(set(2, points), Err(VERR_INVALID_PARAMETER), "service {points:?}");
     }

@@ -1,14 +1,12 @@
 //! Calling into images: CALL_VMMR0, fast calls and CALL_SERVICE.
 //!
-//! The fast calls are the hottest path of the driver, so that they take no lock. A session counts its calls inside the VMMR0
-//! image; a call counts itself first and then looks whether the session still has the image, while freeing withdraws the image
-//! first and then looks for calls. Both in one total order (SeqCst): one of them sees the other.
+//! The fast calls are the hottest path of the driver, so that they take no lock: see [`inside`](super::inside).
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::sync::atomic::Ordering;
 
+use super::Loader;
 use super::image::normalised;
-use super::{Loader, LoaderSession};
 use crate::abi::Status;
 use crate::abi::published::SessionView;
 use crate::abi::requests::{ServiceRequestHeader, Vmmr0RequestHeader};
@@ -45,41 +43,21 @@ pub struct Vmmr0Call {
     pub arg: u64,
 }
 
-impl LoaderSession {
-    /// Withdraws the VMMR0 image from the session, if it is the one that goes.
-    pub(super) fn vmmr0_leave(&self, is_vmmr0: bool) {
-        if is_vmmr0 {
-            self.doomed.store(true, Ordering::SeqCst);
-            self.vmmr0.store(false, Ordering::SeqCst);
-        }
-    }
-
-    pub(super) fn is_inside_vmmr0(&self) -> bool {
-        self.in_flight.load(Ordering::SeqCst) != 0
-    }
-}
-
 /// A call of this session that is inside the VMMR0 image.
 struct Inside<'a, O: SupdrvOs>(&'a Session<O>);
 
 impl<'a, O: SupdrvOs> Inside<'a, O> {
     /// `None` if the session has no usage of a VMMR0 image.
     fn enter(session: &'a Session<O>) -> Option<Self> {
-        let state = &session.loader;
-        state.in_flight.fetch_add(1, Ordering::SeqCst);
+        let allowed = session.loader.calls.enter();
         let inside = Self(session);
-        if state.vmmr0.load(Ordering::SeqCst) || session.driver().loader().may_enter_vmmr0(session) {
-            Some(inside)
-        } else {
-            None
-        }
+        if allowed || session.driver().loader().may_enter_vmmr0(session) { Some(inside) } else { None }
     }
 }
 
 impl<O: SupdrvOs> Drop for Inside<'_, O> {
     fn drop(&mut self) {
-        let state = &self.0.loader;
-        if state.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && state.doomed.load(Ordering::SeqCst) {
+        if self.0.loader.calls.leave() {
             self.0.driver().loader().finish_vmmr0(self.0);
         }
     }
@@ -93,8 +71,7 @@ impl<O: SupdrvOs> Loader<O> {
         if base == 0 || images.usage(&(session.key(), base)).is_none() {
             return false;
         }
-        session.loader.doomed.store(false, Ordering::SeqCst);
-        session.loader.vmmr0.store(true, Ordering::SeqCst);
+        session.loader.calls.allow();
         true
     }
 
@@ -103,10 +80,10 @@ impl<O: SupdrvOs> Loader<O> {
         let mut images = self.images.lock();
         let base = session.driver().published().vmmr0.load(Ordering::Relaxed);
         let doomed = images.usages.get(&(session.key(), base)).is_some_and(|usage| usage.doomed);
-        if !doomed || session.loader.is_inside_vmmr0() {
+        if !doomed || session.loader.calls.any_inside() {
             return;
         }
-        session.loader.doomed.store(false, Ordering::SeqCst);
+        session.loader.calls.freed();
         if let Some(image) = images.remove_usage(session, base) {
             self.destroy_image(session, image);
         }

@@ -17,10 +17,11 @@
 
 pub mod call;
 mod image;
+mod inside;
 mod load;
 
 use core::ops::Bound;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 pub use image::{Name, State, normalised};
 pub use load::LoadRequest;
@@ -37,7 +38,7 @@ use crate::log::log;
 use crate::object::SessionKey;
 use crate::os::{LockClass, NativeImage, SupdrvOs};
 use crate::session::Session;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, atomics};
 use crate::tree::{Node, Tree};
 
 /// Images that one session may use at a time.
@@ -81,12 +82,8 @@ struct Usage {
 /// What the loader keeps in each session.
 #[derive(Default)]
 pub struct LoaderSession {
-    /// The session has a usage of the VMMR0 image; set under the loader mutex.
-    vmmr0: AtomicBool,
     /// Calls of this session inside the VMMR0 image.
-    in_flight: AtomicU32,
-    /// The usage of the VMMR0 image is doomed: the last call out frees it.
-    doomed: AtomicBool,
+    calls: inside::Calls,
     /// Images in use; under the loader mutex.
     images: AtomicU32,
 }
@@ -324,15 +321,20 @@ impl<O: SupdrvOs> Loader<O> {
         if session.driver().objects().has_destructor_in(base, bytes, only_mine) {
             return Err(VERR_DANGLING_OBJECTS);
         }
-        session.loader.vmmr0_leave(self.owns_vmmr0(session, base));
-        if calls != 0 || (self.owns_vmmr0(session, base) && session.loader.is_inside_vmmr0()) {
+        let is_vmmr0 = self.owns_vmmr0(session, base);
+        if is_vmmr0 {
+            session.loader.calls.withdraw();
+        }
+        if calls != 0 || (is_vmmr0 && session.loader.calls.any_inside()) {
             if let Some(usage) = images.usage(&(session.key(), base)) {
                 usage.doomed = true;
             }
             return Ok(());
         }
-        let image = images.remove_usage(session, base);
-        if let Some(image) = image {
+        if is_vmmr0 {
+            session.loader.calls.freed();
+        }
+        if let Some(image) = images.remove_usage(session, base) {
             self.destroy_image(session, image);
         }
         Ok(())

@@ -11,9 +11,9 @@
 
 mod gate;
 
-/// The gate is also compiled with a model checker's atomics, in its test.
-mod atomics {
-    pub use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
+/// What is modelled is also compiled with a model checker's atomics, in its test.
+pub(crate) mod atomics {
+    pub use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence};
 }
 
 pub use gate::{Gate, Pass};
