@@ -39,14 +39,14 @@ unsafe fn kernel_session<'a, R: Ring0>(view: *mut SessionView) -> Result<&'a Ses
     if session.owner().kind.is_user() { Err(VERR_INVALID_PARAMETER) } else { Ok(session) }
 }
 
+/// A driver, and who asks it.
+type Asked<'a, O> = (&'a Driver<O>, Registrant<'a, O>);
+
 /// Who asks, a module or a session, and its driver.
 ///
 /// # Safety
 /// As for [`session`].
-unsafe fn registrant<'a, R: Ring0>(
-    module: *mut c_void,
-    view: *mut SessionView,
-) -> Result<(&'a Driver<R::Os>, Registrant<'a, R::Os>)> {
+unsafe fn registrant<'a, R: Ring0>(module: *mut c_void, view: *mut SessionView) -> Result<Asked<'a, R::Os>> {
     if module.is_null() {
         // SAFETY: condition of the function.
         let session = unsafe { kernel_session::<R>(view) }?;

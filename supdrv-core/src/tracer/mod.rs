@@ -24,6 +24,8 @@
 //! or the tracer away closes its gate first and waits until it is idle.
 
 mod copy;
+#[cfg(feature = "dtrace")]
+pub mod dtrace;
 mod marks;
 mod ops;
 mod place;

@@ -92,7 +92,7 @@ fn a_kernel_probe_passes_all_its_arguments_to_the_tracer_and_nothing_without_one
     assert_eq!(fire(), [0; 12], "nobody listens");
     let mut helpers = null();
     let reg = tracer_with(recorder as *const ());
-    assert_eq!(SUPR0TracerRegisterImpl(null_mut(), session, reg, &mut helpers), 0);
+    assert_eq!(SUPR0TracerRegisterImpl(null_mut(), session, reg, &raw mut helpers), 0);
     assert_eq!(variable(), recorder as *const () as usize);
     assert_eq!(fire(), [100, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     assert_eq!(SUPR0TracerDeregisterImpl(null_mut(), session), 0);
@@ -143,7 +143,7 @@ fn the_jump_adds_no_frame_and_keeps_all_registers_but_rax() {
     call(fire);
     let mut helpers = null();
     let reg = tracer_with(note_stack as *const ());
-    assert_eq!(SUPR0TracerRegisterImpl(null_mut(), session, reg, &mut helpers), 0);
+    assert_eq!(SUPR0TracerRegisterImpl(null_mut(), session, reg, &raw mut helpers), 0);
     let caller = call(fire);
     assert_eq!(STACK.load(Ordering::SeqCst), caller - 8, "the return address, and nothing else");
     assert!(fire.is_multiple_of(4) && stub().is_multiple_of(4));
@@ -157,7 +157,7 @@ fn arguments_are_checked_in_order() {
     let (session, user_session) = (driver.session().view().as_ptr(), user.session().view().as_ptr());
     let object = KernelObject::place(&named("d64-valid"));
     let tracer = FakeTracer::new().address();
-    let mut helpers: Helpers = 1 as *const TracerHelpers;
+    let mut helpers: Helpers = std::ptr::dangling();
     let module = 0x1000_0000 as *mut c_void;
     {
         let drv = |session, header, name| SUPR0TracerRegisterDrv(session, header, name);
@@ -178,8 +178,8 @@ fn arguments_are_checked_in_order() {
         assert_eq!(SUPR0TracerRegisterModule(module, object.header), VERR_WRONG_ORDER.0);
 
         let mut register = |module, session, reg| {
-            helpers = 1 as *const TracerHelpers;
-            let status = SUPR0TracerRegisterImpl(module, session, reg, &mut helpers);
+            helpers = std::ptr::dangling();
+            let status = SUPR0TracerRegisterImpl(module, session, reg, &raw mut helpers);
             assert!(status == 0 || helpers.is_null());
             status
         };
@@ -213,8 +213,8 @@ fn ring_0_fires_probes_of_processes_with_interrupts_off() {
     let mut fired = context(2, 32);
     let view = client.session().view().as_ptr();
     machine.with_irqs_off(|| {
-        SUPR0TracerUmodProbeFire(view, &mut fired);
-        SUPR0TracerUmodProbeFire(null_mut(), &mut fired);
+        SUPR0TracerUmodProbeFire(view, &raw mut fired);
+        SUPR0TracerUmodProbeFire(null_mut(), &raw mut fired);
         SUPR0TracerUmodProbeFire(view, null_mut());
     });
     assert_eq!(tracer.take_events(), [Event::Fire { id: 99, bits: 32, line: 300 }]);
@@ -232,7 +232,7 @@ unsafe extern "C" fn module_init(module: *mut c_void) -> i32 {
     let mut helpers = null();
     let tracer = INIT_TRACER.load(Ordering::SeqCst);
     if tracer != 0 {
-        let status = SUPR0TracerRegisterImpl(module, null_mut(), tracer, &mut helpers);
+        let status = SUPR0TracerRegisterImpl(module, null_mut(), tracer, &raw mut helpers);
         INIT_STATUS[0].store(status, Ordering::SeqCst);
     }
     let status = SUPR0TracerRegisterModule(module, INIT_HEADER.load(Ordering::SeqCst));
