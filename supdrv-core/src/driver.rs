@@ -9,7 +9,9 @@
 //! ```
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use zerocopy::FromZeros;
 
 use crate::abi::ioctl::DEVEXT_COOKIE;
 use crate::abi::published::{DevExtView, SessionView};
@@ -264,6 +266,78 @@ impl<O: SupdrvOs> Driver<O> {
             images: self.loader.image_count(),
             factories: self.components.count(),
             gip_users: self.published().gip_users.load(Ordering::Relaxed) as usize,
+        }
+    }
+}
+
+/// The driver of a kernel module: a static that holds it from load to unload, with the device extension that belongs to it.
+pub struct DriverSlot<O: SupdrvOs>(AtomicPtr<Driver<O>>);
+
+impl<O: SupdrvOs> Default for DriverSlot<O> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<O: SupdrvOs> DriverSlot<O> {
+    /// Without a driver.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    /// The driver, while there is one. Class I.
+    ///
+    /// # Safety
+    /// The result isn't used after [`delete`](Self::delete) began: whoever asks is kept from outliving the driver by the system, which
+    /// waits for entry points and closes files before it unloads.
+    pub unsafe fn get(&self) -> Option<&'static Driver<O>> {
+        // SAFETY: set while the driver exists (condition of the function).
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Builds the driver with a device extension on the heap. Class T, may block; once between two deletions.
+    ///
+    /// # Errors
+    /// As for [`Driver::init`].
+    pub fn build(&self, os: &O, session_bytes: usize) -> Result<()> {
+        let view = Box::<DevExtView, O>::new(os, FromZeros::new_zeroed())?.into_raw();
+        // SAFETY: zeroed, and it stays until `delete`.
+        match unsafe { Driver::init(os, view, session_bytes) } {
+            Ok(driver) => {
+                self.0.store(driver.into_raw().as_ptr(), Ordering::Release);
+                Ok(())
+            }
+            Err(status) => {
+                // SAFETY: it came from `into_raw` above, and nobody uses it.
+                drop(unsafe { Box::from_raw(os, view) });
+                Err(status)
+            }
+        }
+    }
+
+    /// Deletes the driver, if there is one. Class T, may block; nobody uses it any more.
+    ///
+    /// # Errors
+    /// `VERR_RESOURCE_BUSY`: there are sessions, which the system said there aren't; the driver is leaked, and said so in the log.
+    pub fn delete(&self, os: &O) -> Result<()> {
+        let Some(raw) = NonNull::new(self.0.swap(core::ptr::null_mut(), Ordering::AcqRel)) else {
+            return Ok(());
+        };
+        // SAFETY: it came from `into_raw` in `build`.
+        let driver = unsafe { Box::from_raw(os, raw) };
+        let view = driver.view();
+        match Driver::delete(driver) {
+            Ok(()) => {
+                // SAFETY: it came from `into_raw` in `build`, and the driver is gone.
+                drop(unsafe { Box::from_raw(os, view) });
+                Ok(())
+            }
+            Err((driver, busy)) => {
+                crate::log::log(os, &[b"supdrv: sessions at unload; leaking the driver"]);
+                let _leaked = driver.into_raw();
+                Err(busy)
+            }
         }
     }
 }

@@ -6,24 +6,22 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{CStr, c_int, c_void};
-use core::ptr::{NonNull, null_mut};
+use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use supdrv_core::abi::Status;
 use supdrv_core::abi::idc::IdcHeader;
 use supdrv_core::abi::ioctl::Encoding;
-use supdrv_core::abi::published::{DevExtView, SessionView};
+use supdrv_core::abi::published::SessionView;
 use supdrv_core::abi::requests::HEADER_BYTES;
 use supdrv_core::abi::status::{VERR_INVALID_PARAMETER, VERR_RESOURCE_BUSY};
 use supdrv_core::dispatch;
 use supdrv_core::dispatch::user::{self, Claim, Failure};
-use supdrv_core::driver::{Counters, Driver};
-use supdrv_core::heap::Box;
+use supdrv_core::driver::{Counters, Driver, DriverSlot};
 use supdrv_core::idc;
-use supdrv_core::os::{OsLog, SessionKind};
+use supdrv_core::os::SessionKind;
 use supdrv_core::ring0::events;
 use supdrv_core::session::{Session, SessionRef};
-use zerocopy::FromZeros;
 
 use crate::glue::{self, Caller};
 use crate::kernel::{self, IoctlCode, Opaque};
@@ -64,7 +62,7 @@ const POWER_RESUME: u32 = 2;
 
 /// What exists while the module is loaded.
 struct Module {
-    driver: AtomicPtr<Driver<FreeBsd>>,
+    driver: DriverSlot<FreeBsd>,
     nodes: [AtomicPtr<Opaque>; NODES.len()],
     power_tags: [AtomicPtr<Opaque>; POWER_EVENTS.len()],
     /// Open files, and [`UNLOADING`].
@@ -75,7 +73,7 @@ struct Module {
 const UNLOADING: u32 = 1 << 31;
 
 static MODULE: Module = Module {
-    driver: AtomicPtr::new(null_mut()),
+    driver: DriverSlot::new(),
     nodes: [const { AtomicPtr::new(null_mut()) }; NODES.len()],
     power_tags: [const { AtomicPtr::new(null_mut()) }; POWER_EVENTS.len()],
     users: AtomicU32::new(0),
@@ -83,8 +81,8 @@ static MODULE: Module = Module {
 
 impl Module {
     fn driver(&self) -> Option<&'static Driver<FreeBsd>> {
-        // Set while the driver exists, which is longer than the nodes and every open file do.
-        unsafe { self.driver.load(Ordering::Acquire).as_ref() }
+        // The driver exists longer than the nodes and every open file do.
+        unsafe { self.driver.get() }
     }
 
     fn enter(&self) -> bool {
@@ -157,34 +155,6 @@ impl Module {
             }
         }
     }
-
-    fn build_driver(&self) -> Result<(), Status> {
-        let view = Box::<DevExtView, FreeBsd>::new(&FreeBsd, DevExtView::new_zeroed())?.into_raw();
-        match unsafe { Driver::init(&FreeBsd, view, size_of::<SessionView>()) } {
-            Ok(driver) => {
-                self.driver.store(driver.into_raw().as_ptr(), Ordering::Release);
-                Ok(())
-            }
-            Err(status) => {
-                drop(unsafe { Box::from_raw(&FreeBsd, view) });
-                Err(status)
-            }
-        }
-    }
-
-    /// All users and sessions are gone, and so are the nodes.
-    fn delete_driver(&self) {
-        let Some(raw) = NonNull::new(self.driver.swap(null_mut(), Ordering::AcqRel)) else { return };
-        let driver = unsafe { Box::from_raw(&FreeBsd, raw) };
-        let view = driver.view();
-        match Driver::delete(driver) {
-            Ok(()) => drop(unsafe { Box::from_raw(&FreeBsd, view) }),
-            Err((driver, _busy)) => {
-                FreeBsd.log_write(b"supdrv: sessions at unload; leaking the driver");
-                let _leaked = driver.into_raw();
-            }
-        }
-    }
 }
 
 fn errno(status: Status) -> c_int {
@@ -209,14 +179,14 @@ fn errno(status: Status) -> c_int {
 #[unsafe(no_mangle)]
 extern "C" fn supdrv_freebsd_load() -> c_int {
     MODULE.reopen();
-    if let Err(status) = MODULE.build_driver() {
+    if let Err(status) = MODULE.driver.build(&FreeBsd, size_of::<SessionView>()) {
         return errno(status);
     }
     MODULE.watch_power();
     let failed = MODULE.make_nodes();
     if failed != 0 {
         MODULE.unwatch_power();
-        MODULE.delete_driver();
+        let _unused = MODULE.driver.delete(&FreeBsd);
     }
     failed
 }
@@ -241,7 +211,8 @@ extern "C" fn supdrv_freebsd_unload() -> c_int {
     MODULE.destroy_nodes();
     MODULE.unwatch_power();
     module::wait_for_threads();
-    MODULE.delete_driver();
+    // Refused only if somebody is in there after all; the driver is leaked then.
+    let _said_in_the_log = MODULE.driver.delete(&FreeBsd);
     0
 }
 

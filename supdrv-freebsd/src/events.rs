@@ -5,11 +5,11 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{c_int, c_void};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use supdrv_core::abi::status::{Result, VERR_INTERRUPTED, VERR_TIMEOUT};
 use supdrv_core::heap::Box;
 use supdrv_core::os::{EventKind, OsEvent, OsTime, Timeout, WaitMode};
+use supdrv_core::sync::event::EventState;
 
 use crate::kernel::{self, Sbintime, Timespec};
 use crate::os::FreeBsd;
@@ -49,16 +49,8 @@ impl OsTime for FreeBsd {
     }
 }
 
-/// The state is read and written with the queue of [`Event::channel`] locked.
-struct State {
-    kind: EventKind,
-    signalled: AtomicBool,
-    /// Signals of a multi-release event so far: whoever saw fewer has been released, even if it was reset since.
-    signals: AtomicU64,
-}
-
-/// An event.
-pub struct Event(Box<State, FreeBsd>);
+/// An event; its state is used with the queue of [`Event::channel`] locked.
+pub struct Event(Box<EventState, FreeBsd>);
 
 /// The queue of an event, locked.
 struct Locked<'a>(&'a Event);
@@ -77,17 +69,6 @@ impl Event {
 impl Locked<'_> {
     fn unlock(self) {
         unsafe { kernel::sleepq_release(self.0.channel()) };
-    }
-
-    /// Whether a waiter that saw `signals` when it came may go; takes the signal of a single-release event.
-    fn take(&self, signals: u64) -> bool {
-        let state = &self.0.0;
-        match state.kind {
-            EventKind::SingleRelease => state.signalled.swap(false, Ordering::Relaxed),
-            EventKind::MultiRelease => {
-                state.signalled.load(Ordering::Relaxed) || state.signals.load(Ordering::Relaxed) != signals
-            }
-        }
     }
 
     /// Sleeps until woken, until the deadline, or until a signal of the process; unlocks.
@@ -116,23 +97,21 @@ impl OsEvent for FreeBsd {
     type Event = Event;
 
     fn event_create(&self, kind: EventKind) -> Result<Event> {
-        let state = State { kind, signalled: AtomicBool::new(false), signals: AtomicU64::new(0) };
-        Ok(Event(Box::new(self, state)?))
+        Ok(Event(Box::new(self, EventState::new(kind))?))
     }
 
     fn event_signal(&self, event: &Event) {
-        let all = event.0.kind == EventKind::MultiRelease;
+        let all = event.0.kind() == EventKind::MultiRelease;
         let channel = event.channel();
         let _locked = event.lock();
-        event.0.signalled.store(true, Ordering::Relaxed);
-        event.0.signals.fetch_add(1, Ordering::Relaxed);
+        event.0.signal();
         // Unlocks; a waiter may free the event as soon as it has: from here on only the address is used.
         unsafe { crate::glue::supdrv_glue_sleepq_wake(channel, c_int::from(all)) };
     }
 
     fn event_reset(&self, event: &Event) {
         let locked = event.lock();
-        event.0.signalled.store(false, Ordering::Relaxed);
+        event.0.reset();
         locked.unlock();
     }
 
@@ -144,10 +123,10 @@ impl OsEvent for FreeBsd {
             Timeout::RelativeNs(relative) => self.system_nano_ts().checked_add(relative),
         };
         let mut locked = event.lock();
-        let signals = event.0.signals.load(Ordering::Relaxed);
+        let arrival = event.0.arrive();
         let mut interrupted = false;
         loop {
-            let taken = locked.take(signals);
+            let taken = event.0.take(arrival);
             let expired = deadline_ns.is_some_and(|deadline| self.system_nano_ts() >= deadline);
             if taken || expired || interrupted {
                 locked.unlock();

@@ -23,7 +23,7 @@ use supctl::transport::Node;
 use supdrv_core::abi::idc::{ConnectIn, ConnectOut, IdcHeader};
 use supdrv_core::abi::ioctl::{Encoding, Function};
 use supdrv_core::abi::published::SessionView;
-use supdrv_core::abi::requests::{HEADER_BYTES, QueryFuncsOut, VtCapsOut};
+use supdrv_core::abi::requests::{ContAllocIn, ContAllocOut, HEADER_BYTES, QueryFuncsOut, VtCapsOut};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 const NAME: &str = "vboxdrv";
@@ -203,6 +203,23 @@ fn the_size_in_the_code_is_the_size_of_the_packet() {
     assert_eq!(fd.packet(with_size(0), longer.bytes_mut()), ENOTTY);
     assert_eq!(fd.packet(good.code() & 0xffff, longer.bytes_mut()), ENOTTY);
     assert_eq!(fd.packet(good.code(), longer.bytes_mut()), 0);
+    drop(fd);
+    unload(kernel);
+}
+
+#[test]
+fn what_the_client_did_not_send_of_a_packet_is_zero_when_the_kernel_copies_all_of_it_back() {
+    let kernel = loaded();
+    let fd = open(&root());
+    // No pages: a soft failure, of which only the header is the answer.
+    let input = ContAllocIn::new_zeroed();
+    let out = size_of::<ContAllocOut>();
+    let mut packet = Packet::new(Encoding::Bsd, Function::ContAlloc, &input, &[], out);
+    let code = packet.code();
+    packet.bytes_mut()[size_of::<ContAllocIn>()..].fill(0xaa);
+    assert_eq!(fd.packet(code, packet.bytes_mut()), 0);
+    assert_eq!((packet.status().0, packet.header().out_bytes as usize), (-84, HEADER_BYTES));
+    assert!(packet.bytes()[size_of::<ContAllocIn>()..].iter().all(|byte| *byte == 0));
     drop(fd);
     unload(kernel);
 }
@@ -432,6 +449,8 @@ fn scenario(kernel: &Kernel) {
         let _ = client.gip_map();
         let _ = client.sem_create(EventType::Multi);
     }
+    let counts = ["wired user pages", "held pages", "map entries"].map(|kind| machine().ledger.count(kind));
+    assert_eq!(counts, [0; 3], "a closed session leaves nothing to the end of its process");
     exit(&process, Vec::new());
     assert_eq!(kernel.unload(), 0);
 }

@@ -5,23 +5,21 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{CStr, c_int, c_uint};
-use core::ptr::{NonNull, null_mut};
+use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use supdrv_core::abi::Status;
 use supdrv_core::abi::idc::IdcHeader;
-use supdrv_core::abi::published::{DevExtView, SessionView};
+use supdrv_core::abi::published::SessionView;
 use supdrv_core::abi::requests::HEADER_BYTES;
 use supdrv_core::abi::status::VERR_INVALID_PARAMETER;
 use supdrv_core::dispatch;
 use supdrv_core::dispatch::user::{self, Failure};
-use supdrv_core::driver::{Counters, Driver};
-use supdrv_core::heap::Box;
+use supdrv_core::driver::{Counters, Driver, DriverSlot};
 use supdrv_core::idc;
 use supdrv_core::os::{OsLog, SessionKind};
 use supdrv_core::ring0::events;
 use supdrv_core::session::{Session, SessionRef};
-use zerocopy::FromZeros;
 
 use crate::kernel::{self, Dev, Opaque};
 use crate::memory;
@@ -49,7 +47,7 @@ const POWER_RESUME: u32 = 2;
 
 /// What exists while the module is loaded.
 struct Module {
-    driver: AtomicPtr<Driver<Solaris>>,
+    driver: DriverSlot<Solaris>,
     /// Minor numbers of open files.
     minors: AtomicPtr<Opaque>,
     sessions: [AtomicPtr<SessionView>; MAX_SESSIONS],
@@ -58,7 +56,7 @@ struct Module {
 }
 
 static MODULE: Module = Module {
-    driver: AtomicPtr::new(null_mut()),
+    driver: DriverSlot::new(),
     minors: AtomicPtr::new(null_mut()),
     sessions: [const { AtomicPtr::new(null_mut()) }; MAX_SESSIONS],
     hardened: AtomicBool::new(true),
@@ -67,42 +65,14 @@ static MODULE: Module = Module {
 
 impl Module {
     fn driver(&self) -> Option<&'static Driver<Solaris>> {
-        // Set while the driver exists, which is longer than the kernel has our tables.
-        unsafe { self.driver.load(Ordering::Acquire).as_ref() }
+        // The driver exists longer than the kernel has our tables.
+        unsafe { self.driver.get() }
     }
 
     /// The place of an open file.
     fn place(&self, dev: Dev) -> Option<&AtomicPtr<SessionView>> {
         let minor = unsafe { kernel::getminor(dev) } as usize;
         self.sessions.get(minor.checked_sub(FIRST_CLONE)?)
-    }
-
-    fn build_driver(&self) -> Result<(), Status> {
-        let view = Box::<DevExtView, Solaris>::new(&Solaris, DevExtView::new_zeroed())?.into_raw();
-        match unsafe { Driver::init(&Solaris, view, size_of::<SessionView>()) } {
-            Ok(driver) => {
-                self.driver.store(driver.into_raw().as_ptr(), Ordering::Release);
-                Ok(())
-            }
-            Err(status) => {
-                drop(unsafe { Box::from_raw(&Solaris, view) });
-                Err(status)
-            }
-        }
-    }
-
-    /// All sessions are gone.
-    fn delete_driver(&self) {
-        let Some(raw) = NonNull::new(self.driver.swap(null_mut(), Ordering::AcqRel)) else { return };
-        let driver = unsafe { Box::from_raw(&Solaris, raw) };
-        let view = driver.view();
-        match Driver::delete(driver) {
-            Ok(()) => drop(unsafe { Box::from_raw(&Solaris, view) }),
-            Err((driver, _busy)) => {
-                Solaris.log_write(b"supdrv: sessions at unload; leaking the driver");
-                let _leaked = driver.into_raw();
-            }
-        }
     }
 }
 
@@ -146,7 +116,7 @@ fn build() -> c_int {
         return kernel::ENOMEM;
     }
     MODULE.minors.store(minors, Ordering::Release);
-    match MODULE.build_driver() {
+    match MODULE.driver.build(&Solaris, size_of::<SessionView>()) {
         Ok(()) => 0,
         Err(status) => {
             free_minors();
@@ -165,7 +135,8 @@ fn free_minors() {
 /// Undoes [`start`]. Class T; the kernel has forgotten our tables.
 pub(crate) fn stop() {
     module::wait_for_threads();
-    MODULE.delete_driver();
+    // Refused only if somebody is in there after all; the driver is leaked then.
+    let _said_in_the_log = MODULE.driver.delete(&Solaris);
     free_minors();
     memory::stop();
     Solaris.unwatch_cpus();

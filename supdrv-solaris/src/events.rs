@@ -3,11 +3,10 @@
 //! An event is a mutex of the kernel, adaptive and legal up to the interrupt level at which timers run, with a condition variable.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use supdrv_core::abi::status::{Result, VERR_INTERRUPTED, VERR_TIMEOUT};
 use supdrv_core::heap::Box;
 use supdrv_core::os::{EventKind, OsEvent, OsTime, Timeout, WaitMode};
+use supdrv_core::sync::event::EventState;
 
 use crate::kernel::{self, Kcondvar, Kmutex};
 use crate::os::{Solaris, level_cookie};
@@ -31,14 +30,11 @@ impl OsTime for Solaris {
     }
 }
 
-/// State that the mutex protects, but for `kind`.
 struct State {
-    kind: EventKind,
     mutex: Kmutex,
     condition: Kcondvar,
-    signalled: AtomicBool,
-    /// Signals of a multi-release event so far: whoever saw fewer has been released, even if it was reset since.
-    signals: AtomicU64,
+    /// Under the mutex.
+    event: EventState,
 }
 
 /// An event.
@@ -63,16 +59,6 @@ impl<'a> Locked<'a> {
     fn new(event: &'a Event) -> Self {
         unsafe { kernel::mutex_enter(event.0.mutex.get()) };
         Self(&event.0)
-    }
-
-    /// Whether a waiter that saw `signals` when it came may go; takes the signal of a single-release event.
-    fn take(&self, signals: u64) -> bool {
-        match self.0.kind {
-            EventKind::SingleRelease => self.0.signalled.swap(false, Ordering::Relaxed),
-            EventKind::MultiRelease => {
-                self.0.signalled.load(Ordering::Relaxed) || self.0.signals.load(Ordering::Relaxed) != signals
-            }
-        }
     }
 
     /// Sleeps until woken, for no reason sometimes, or until the deadline; whether a signal of the process ended it.
@@ -109,8 +95,7 @@ impl OsEvent for Solaris {
 
     fn event_create(&self, kind: EventKind) -> Result<Event> {
         let (mutex, condition) = (Kmutex::new(), Kcondvar::new());
-        let (signalled, signals) = (AtomicBool::new(false), AtomicU64::new(0));
-        let event = Event(Box::new(self, State { kind, mutex, condition, signalled, signals })?);
+        let event = Event(Box::new(self, State { mutex, condition, event: EventState::new(kind) })?);
         unsafe {
             let name = c"SUPDrvEvent".as_ptr();
             let cookie = level_cookie(kernel::LOCK_LEVEL);
@@ -122,17 +107,16 @@ impl OsEvent for Solaris {
 
     fn event_signal(&self, event: &Event) {
         let locked = Locked::new(event);
-        locked.0.signalled.store(true, Ordering::Relaxed);
-        locked.0.signals.fetch_add(1, Ordering::Relaxed);
+        locked.0.event.signal();
         let condition = locked.0.condition.get();
-        match locked.0.kind {
+        match locked.0.event.kind() {
             EventKind::SingleRelease => unsafe { kernel::cv_signal(condition) },
             EventKind::MultiRelease => unsafe { kernel::cv_broadcast(condition) },
         }
     }
 
     fn event_reset(&self, event: &Event) {
-        Locked::new(event).0.signalled.store(false, Ordering::Relaxed);
+        Locked::new(event).0.event.reset();
     }
 
     fn event_wait(&self, event: &Event, timeout: Timeout, mode: WaitMode) -> Result<()> {
@@ -143,10 +127,10 @@ impl OsEvent for Solaris {
             Timeout::RelativeNs(relative) => self.system_nano_ts().checked_add(relative),
         };
         let locked = Locked::new(event);
-        let signals = locked.0.signals.load(Ordering::Relaxed);
+        let arrival = locked.0.event.arrive();
         let mut interrupted = false;
         loop {
-            if locked.take(signals) {
+            if locked.0.event.take(arrival) {
                 return Ok(());
             }
             if deadline_ns.is_some_and(|deadline| self.system_nano_ts() >= deadline) {

@@ -496,6 +496,8 @@ fn scenario(kernel: &Kernel) {
         let _ = client.gip_map();
         let _ = client.sem_create(EventType::Multi);
     }
+    let counts = ["locked pages", "segments"].map(|kind| machine().ledger.count(kind));
+    assert_eq!(counts, [0; 2], "a closed session leaves nothing to the end of its process");
     exit(&process, Vec::new());
     assert_eq!(kernel.unload(), 0);
 }

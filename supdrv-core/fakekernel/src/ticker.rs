@@ -147,11 +147,11 @@ impl Ticker {
         state.armed.len() + state.running.len()
     }
 
-    /// Whether the timer is armed, or its function runs.
+    /// Whether a timer whose structure is in a range of addresses is armed, or its function runs.
     #[must_use]
-    pub fn is_active(&self, timer: usize) -> bool {
+    pub fn is_active_in(&self, addresses: core::ops::Range<usize>) -> bool {
         let state = self.shared.lock();
-        state.armed.contains_key(&timer) || state.running.contains_key(&timer)
+        state.armed.keys().chain(state.running.keys()).any(|timer| addresses.contains(timer))
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) mod atomics {
 
 pub use gate::{Gate, Pass};
 
+pub mod event;
+
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};

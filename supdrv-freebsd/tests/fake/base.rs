@@ -59,6 +59,9 @@ pub unsafe extern "C" fn freebsd_free(memory: *mut c_void, kind: *mut c_void) {
         return;
     }
     let layout = heap_layout(machine().ledger.leave("heap blocks", memory as usize));
+    if machine().ticker.is_active_in(memory as usize..memory as usize + layout.size()) {
+        violation("memory is freed with an armed callout in it");
+    }
     memory.cast::<u8>().write_bytes(0xde, layout.size());
     dealloc(memory.cast(), layout);
 }
