@@ -222,7 +222,10 @@ impl Control {
             rest.fill(0);
         }
         dispatch::ioctl(session, self.code, packet).map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        Ok(self.out_bytes)
+        // The header may say less now than the client asked for, never more.
+        let answer =
+            RequestHeader::read_from_prefix(packet).map_or(0, |(header, _)| header.out_bytes as usize);
+        Ok(answer.clamp(HEADER_BYTES, self.out_bytes))
     }
 }
 

@@ -72,7 +72,7 @@ pub fn init() -> Result<()> {
     let prot = MemProt::READ | MemProt::WRITE;
     let sections = if mdl::alloc(AllocKind::Page, PAGE_SIZE, prot).is_ok() {
         false
-    } else if kernel::is_emulated() && section::alloc(PAGE_SIZE).is_ok() {
+    } else if kernel::is_emulated() && section::alloc(AllocKind::Page, PAGE_SIZE).is_ok() {
         true
     } else {
         return Err(VERR_NO_MEMORY);
@@ -90,7 +90,7 @@ impl OsMemory for Windows {
 
     fn mem_alloc(&self, kind: AllocKind, size_bytes: usize, prot: MemProt) -> Result<MemObj> {
         check_size(size_bytes)?;
-        if uses_sections() { section::alloc(size_bytes) } else { mdl::alloc(kind, size_bytes, prot) }
+        if uses_sections() { section::alloc(kind, size_bytes) } else { mdl::alloc(kind, size_bytes, prot) }
     }
 
     fn mem_lock_user(

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use supdrv_core::abi::status::{Result, VERR_MAP_FAILED, VERR_NO_MEMORY};
 use supdrv_core::heap::Arc;
-use supdrv_core::os::{MemProt, PAGE_SHIFT};
+use supdrv_core::os::{AllocKind, MemProt, PAGE_SHIFT};
 
 use super::{Backing, MemObj};
 use crate::Windows;
@@ -108,7 +108,7 @@ pub struct View {
 ///
 /// # Errors
 /// `VERR_NO_MEMORY`.
-pub fn alloc(bytes: usize) -> Result<MemObj> {
+pub fn alloc(kind: AllocKind, bytes: usize) -> Result<MemObj> {
     let size = bytes as u64;
     let attributes = ObjectAttributes::new(core::ptr::null(), OBJ_KERNEL_HANDLE);
     let mut handle: Handle = core::ptr::null_mut();
@@ -129,7 +129,8 @@ pub fn alloc(bytes: usize) -> Result<MemObj> {
     let pages = (bytes >> PAGE_SHIFT) as u32;
     let section = Arc::new(&Windows, Shared { handle, frame: frames(pages) })?;
     let mapping = Mapping::new(&section, None, bytes, PAGE_READWRITE).map_err(|_| VERR_NO_MEMORY)?;
-    let kernel = mapping.address;
+    // The driver's view is there in any case; unmapped memory doesn't tell.
+    let kernel = if kind == AllocKind::Unmapped { 0 } else { mapping.address };
     Ok(MemObj::new(Backing::Section(Section(mapping)), bytes, kernel, 0))
 }
 

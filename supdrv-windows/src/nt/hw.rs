@@ -6,7 +6,8 @@
     reason = "one reason for all: ring-0 may execute these; see each function"
 )]
 
-use super::types::Irql;
+use super::types::{Irql, PASSIVE_LEVEL};
+use crate::kernel::is_emulated;
 
 #[cfg(all(target_os = "windows", target_arch = "x86_64"))]
 mod real {
@@ -206,10 +207,10 @@ mod real {
 
 pub use real::supdrv_plain_copy;
 
-/// IRQL of this processor.
+/// IRQL of this processor. Emulated kernels have none: they would fault, decode the instruction, and answer 0.
 #[must_use]
 pub fn irql() -> Irql {
-    real::irql()
+    if is_emulated() { PASSIVE_LEVEL } else { real::irql() }
 }
 
 /// Whether interrupts are enabled on this processor.
@@ -222,7 +223,8 @@ pub fn interrupts_enabled() -> bool {
 /// Disables interrupts; returns the flags before.
 #[must_use]
 pub fn irq_save() -> usize {
-    real::irq_save()
+    // Emulated kernels have no interrupts to disable.
+    if is_emulated() { real::flags() } else { real::irq_save() }
 }
 
 /// Restores flags.

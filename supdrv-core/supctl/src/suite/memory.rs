@@ -516,6 +516,9 @@ fn lock_nothing(ctx: &Ctx<'_>) -> Check {
             client.page_unlock(r3)?;
             continue;
         }
+        if super::cannot_lock(status) {
+            return Err(super::Stop::NotAvailable(super::CANNOT_LOCK.into()));
+        }
         ensure(status.is_failure(), || format!("locking {r3:#x} ended with {status}"))?;
         same("the output size", packet.header().out_bytes as usize, r::HEADER_BYTES)?;
         let known =

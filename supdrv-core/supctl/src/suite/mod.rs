@@ -35,7 +35,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use supdrv_core::abi::Status;
 use supdrv_core::abi::ioctl::{Encoding, Function};
-use supdrv_core::abi::status::VERR_INTERNAL_ERROR;
+use supdrv_core::abi::status::{VERR_INTERNAL_ERROR, VERR_NOT_SUPPORTED};
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use crate::client::Client;
@@ -67,9 +67,21 @@ enum Stop {
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
-        Self::Fail(error.to_string())
+        match error {
+            Error::Failed { request: Function::PageLock, status } if cannot_lock(status) => {
+                Self::NotAvailable(CANNOT_LOCK.into())
+            }
+            error => Self::Fail(error.to_string()),
+        }
     }
 }
+
+/// An emulated Windows kernel is a process that doesn't see its clients' memory; the driver says so. A real one never does.
+fn cannot_lock(status: Status) -> bool {
+    cfg!(windows) && status == VERR_NOT_SUPPORTED
+}
+
+const CANNOT_LOCK: &str = "an emulated kernel doesn't see its clients' memory";
 
 impl From<crate::transport::OpenError> for Stop {
     fn from(error: crate::transport::OpenError) -> Self {
