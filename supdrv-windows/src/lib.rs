@@ -12,10 +12,16 @@
 //! | [`os`], [`cpu`], [`time`], [`timer`], [`memory`], [`image`] | the seam |
 //! | [`module`] | what loaded modules can link against |
 //! | [`nt`] | the kernel as this driver sees it |
+//! | `fake` | a kernel for tests that checks its rules (feature `fake`) |
 #![no_std]
+
+#[cfg(feature = "fake")]
+extern crate std;
 
 pub mod cpu;
 pub mod entry;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod idc;
 pub mod image;
 mod irp;

@@ -1,0 +1,288 @@
+//! Locks, events, timers, DPCs.
+
+use core::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
+use std::vec::Vec;
+
+use super::{CRITICAL, INTERRUPTS, IRQL, at_most, bug_check};
+use crate::nt::sys::DpcRoutine;
+use crate::nt::{APC_LEVEL, DISPATCH_LEVEL, FastMutex, Irql, KDpc, KEvent, KTimer, NtStatus, PASSIVE_LEVEL};
+
+/// Guards all events and fast mutexes.
+static OBJECTS: Mutex<()> = Mutex::new(());
+static CHANGED: Condvar = Condvar::new();
+
+/// Timers: due, timer, DPC.
+static TIMERS: Mutex<Vec<(Instant, usize, usize)>> = Mutex::new(Vec::new());
+static ARMED: Condvar = Condvar::new();
+/// Held while a DPC runs.
+static RUNNING: Mutex<()> = Mutex::new(());
+static TIMER_THREAD: Once = Once::new();
+/// DPCs that wait for a processor.
+static QUEUE: Mutex<Vec<(usize, usize, usize)>> = Mutex::new(Vec::new());
+
+fn run_dpc(dpc: usize, argument1: usize, argument2: usize) {
+    let [routine, context, ..] = unsafe { (*(dpc as *const KDpc)).0 };
+    let routine: DpcRoutine = unsafe { core::mem::transmute(routine) };
+    let irql = IRQL.replace(DISPATCH_LEVEL);
+    unsafe {
+        routine(dpc as *mut KDpc, context as *mut c_void, argument1 as *mut c_void, argument2 as *mut c_void)
+    };
+    if IRQL.get() != DISPATCH_LEVEL {
+        bug_check!("a DPC came back at IRQL {}", IRQL.get());
+    }
+    IRQL.set(irql);
+}
+
+/// Runs what is queued, if this processor may.
+pub fn drain() {
+    if IRQL.get() >= DISPATCH_LEVEL || !INTERRUPTS.get() {
+        return;
+    }
+    let queued = core::mem::take(&mut *QUEUE.lock().unwrap_or_else(PoisonError::into_inner));
+    for (dpc, argument1, argument2) in queued {
+        let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        run_dpc(dpc, argument1, argument2);
+    }
+}
+
+fn timer_thread() {
+    let mut timers = TIMERS.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let now = Instant::now();
+        if let Some(at) = timers.iter().position(|timer| timer.0 <= now) {
+            // Taken before the timer leaves the list, so that a flush after a cancel waits for it.
+            let running = RUNNING.try_lock();
+            if running.is_ok() {
+                let (_, _, dpc) = timers.swap_remove(at);
+                drop(timers);
+                run_dpc(dpc, 0, 0);
+                drop(running);
+                timers = TIMERS.lock().unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+        }
+        let next = timers.iter().map(|timer| timer.0.saturating_duration_since(now)).min();
+        let wait = next.unwrap_or(Duration::from_secs(1)).max(Duration::from_micros(50));
+        timers = ARMED.wait_timeout(timers, wait).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeInitializeTimerEx(timer: *mut KTimer, _kind: u32) {
+    unsafe { *timer = KTimer::NEW };
+    TIMER_THREAD.call_once(|| {
+        std::thread::spawn(timer_thread);
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeSetTimerEx(timer: *mut KTimer, due: i64, _period_ms: i32, dpc: *mut KDpc) -> u8 {
+    at_most(DISPATCH_LEVEL, "KeSetTimerEx");
+    if due >= 0 {
+        bug_check!("an absolute due time {due}");
+    }
+    let due = Instant::now() + Duration::from_nanos(due.unsigned_abs().saturating_mul(100));
+    let mut timers = TIMERS.lock().unwrap_or_else(PoisonError::into_inner);
+    timers.retain(|armed| armed.1 != timer as usize);
+    timers.push((due, timer as usize, dpc as usize));
+    ARMED.notify_all();
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeCancelTimer(timer: *mut KTimer) -> u8 {
+    at_most(DISPATCH_LEVEL, "KeCancelTimer");
+    TIMERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|armed| armed.1 != timer as usize);
+    1
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeInitializeDpc(dpc: *mut KDpc, routine: DpcRoutine, context: *mut c_void) {
+    unsafe {
+        *dpc = KDpc::NEW;
+        (*dpc).0[0] = routine as *const () as usize;
+        (*dpc).0[1] = context as usize;
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeSetTargetProcessorDpc(_dpc: *mut KDpc, _number: i8) {}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeSetImportanceDpc(_dpc: *mut KDpc, _importance: u32) {}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeInsertQueueDpc(dpc: *mut KDpc, argument1: *mut c_void, argument2: *mut c_void) -> u8 {
+    let mut queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
+    if queue.iter().any(|queued| queued.0 == dpc as usize) {
+        return 0;
+    }
+    queue.push((dpc as usize, argument1 as usize, argument2 as usize));
+    1
+}
+
+pub extern "system" fn flush_queued_dpcs() {
+    at_most(PASSIVE_LEVEL, "KeFlushQueuedDpcs");
+    drain();
+    drop(RUNNING.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeInitializeEvent(event: *mut KEvent, kind: u32, signalled: u8) {
+    unsafe { (*event).0 = [kind as usize, signalled.into(), EVENT_MAGIC] };
+}
+
+const EVENT_MAGIC: usize = 0x6576_656e;
+
+#[unsafe(no_mangle)]
+extern "system" fn KeSetEvent(event: *mut KEvent, _increment: i32, _wait: u8) -> i32 {
+    at_most(DISPATCH_LEVEL, "KeSetEvent");
+    let _objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let event = unsafe { &mut (*event).0 };
+    if event[2] != EVENT_MAGIC {
+        bug_check!("KeSetEvent for something else");
+    }
+    let before = event[1];
+    event[1] = 1;
+    if event[0] & 1 == 0 {
+        // Whoever waits now is released, whatever happens to the event until it runs.
+        event[0] += 2;
+    }
+    CHANGED.notify_all();
+    before as i32
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeClearEvent(event: *mut KEvent) {
+    let _objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    unsafe { (*event).0[1] = 0 };
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeWaitForSingleObject(
+    object: *mut c_void,
+    _reason: u32,
+    _mode: i8,
+    _alertable: u8,
+    timeout: *const i64,
+) -> NtStatus {
+    let timeout = unsafe { timeout.as_ref() };
+    at_most(if timeout == Some(&0) { DISPATCH_LEVEL } else { APC_LEVEL }, "KeWaitForSingleObject");
+    drain();
+    let deadline =
+        timeout.map(|due| Instant::now() + Duration::from_nanos(due.unsigned_abs().saturating_mul(100)));
+    let mut objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let signals = unsafe { (*object.cast::<KEvent>()).0[0] };
+    loop {
+        let event = unsafe { &mut (*object.cast::<KEvent>()).0 };
+        if event[1] != 0 || event[0] != signals {
+            if event[0] & 1 == 1 {
+                event[1] = 0;
+            }
+            return NtStatus::SUCCESS;
+        }
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return NtStatus::TIMEOUT;
+        }
+        let slice = left.unwrap_or(Duration::from_millis(20)).min(Duration::from_millis(20));
+        objects = CHANGED.wait_timeout(objects, slice).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeDelayExecutionThread(_mode: i8, _alertable: u8, interval: *const i64) -> NtStatus {
+    at_most(APC_LEVEL, "KeDelayExecutionThread");
+    std::thread::sleep(Duration::from_nanos(unsafe { *interval }.unsigned_abs().saturating_mul(100)));
+    NtStatus::SUCCESS
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn ZwYieldExecution() -> NtStatus {
+    std::thread::yield_now();
+    NtStatus::NO_YIELD_PERFORMED
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeAcquireSpinLockRaiseToDpc(lock: *mut usize) -> Irql {
+    at_most(DISPATCH_LEVEL, "KeAcquireSpinLockRaiseToDpc");
+    let before = IRQL.replace(DISPATCH_LEVEL);
+    let lock = unsafe { AtomicUsize::from_ptr(lock) };
+    while lock.swap(1, Ordering::Acquire) != 0 {
+        std::thread::yield_now();
+    }
+    before
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeReleaseSpinLock(lock: *mut usize, irql: Irql) {
+    let lock = unsafe { AtomicUsize::from_ptr(lock) };
+    if IRQL.get() != DISPATCH_LEVEL || lock.swap(0, Ordering::Release) != 1 {
+        bug_check!("release of a spinlock at IRQL {}, or that nobody holds", IRQL.get());
+    }
+    IRQL.set(irql);
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KfRaiseIrql(irql: Irql) -> Irql {
+    if irql < IRQL.get() {
+        bug_check!("KfRaiseIrql lowers");
+    }
+    IRQL.replace(irql)
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeLowerIrql(irql: Irql) {
+    if irql > IRQL.get() || !INTERRUPTS.get() {
+        bug_check!("KeLowerIrql raises, or with interrupts off");
+    }
+    IRQL.set(irql);
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeEnterCriticalRegion() {
+    CRITICAL.set(CRITICAL.get() + 1);
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeLeaveCriticalRegion() {
+    match CRITICAL.get().checked_sub(1) {
+        Some(depth) => CRITICAL.set(depth),
+        None => bug_check!("KeLeaveCriticalRegion outside of one"),
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn ExAcquireFastMutexUnsafe(mutex: *mut FastMutex) {
+    at_most(APC_LEVEL, "ExAcquireFastMutexUnsafe");
+    if CRITICAL.get() == 0 {
+        bug_check!("ExAcquireFastMutexUnsafe outside of a critical region");
+    }
+    let me = super::exports::thread();
+    let mut objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mutex = unsafe { &mut *mutex };
+    if mutex.owner == me {
+        bug_check!("a fast mutex isn't recursive");
+    }
+    while mutex.count != 1 {
+        objects =
+            CHANGED.wait_timeout(objects, Duration::from_millis(5)).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    mutex.count = 0;
+    mutex.owner = me;
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn ExReleaseFastMutexUnsafe(mutex: *mut FastMutex) {
+    let _objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mutex = unsafe { &mut *mutex };
+    if mutex.count != 0 || mutex.owner != super::exports::thread() {
+        bug_check!("release of a fast mutex by another thread");
+    }
+    mutex.owner = core::ptr::null_mut();
+    mutex.count = 1;
+    CHANGED.notify_all();
+}

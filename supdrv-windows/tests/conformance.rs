@@ -1,0 +1,129 @@
+//! The conformance suite through the driver's own entry points, on the fake kernel: on one with pages, and on an emulated one.
+
+use std::time::Duration;
+
+use supctl::suite::{self, Outcome};
+use supctl::transport::{Capabilities, Device, Node, OpenError, Refused, Transport};
+use supdrv_core::abi::Status;
+use supdrv_core::abi::ioctl::Encoding;
+use supdrv_windows::fake::{Account, Config, File, Loaded, Machine};
+use supdrv_windows::nt::{NtStatus, hw};
+
+/// A driver, and whether images are in memory of its own, where their code can run.
+struct Driver(Loaded, bool);
+
+struct Handle(File);
+
+impl Transport for Driver {
+    fn describe(&self) -> String {
+        "the driver's entry points on a fake kernel".into()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            other_process: false,
+            programs: false,
+            shared_pages: true,
+            kernel_addresses: true,
+            runs_code: self.1,
+            fast_calls: true,
+            real_time: true,
+        }
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::Windows
+    }
+
+    fn open(&self, node: Node) -> Result<Box<dyn Device>, OpenError> {
+        let name = match node {
+            Node::Unrestricted => "VBoxDrv",
+            Node::Restricted => "VBoxDrvU",
+        };
+        match self.0.open(name) {
+            Ok(file) => Ok(Box::new(Handle(file))),
+            Err(status) => Err(OpenError::Other { node: name.into(), reason: format!("{status:?}") }),
+        }
+    }
+
+    fn refusal(&self, _status: Status) -> Refused {
+        refused(NtStatus::INVALID_PARAMETER)
+    }
+
+    fn pass_time(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        hw::interrupt_time() * 100
+    }
+}
+
+/// What Win32 makes of the status.
+fn refused(status: NtStatus) -> Refused {
+    const ERROR_INVALID_PARAMETER: i32 = 87;
+    const ERROR_NOT_SUPPORTED: i32 = 50;
+    Refused::Os(match status {
+        NtStatus::INVALID_PARAMETER => ERROR_INVALID_PARAMETER,
+        NtStatus::NOT_SUPPORTED => ERROR_NOT_SUPPORTED,
+        status => panic!("requests don't fail with {status:?}"),
+    })
+}
+
+impl Device for Handle {
+    fn ioctl(&self, code: u32, packet: &mut [u8]) -> Result<(), Refused> {
+        let number = |at: usize| {
+            packet
+                .get(at..at + 4)
+                .map_or(0, |bytes| u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+        };
+        let (in_bytes, out_bytes) = (number(8), number(12));
+        let limit = (16 << 20) + 64;
+        let result = self.0.control(code, packet, in_bytes.min(limit), out_bytes.min(limit));
+        result.map(drop).map_err(refused)
+    }
+
+    fn fast(&self, code: u32, cpu_id: u32) -> Result<(), Refused> {
+        self.0.fast(code, cpu_id as usize).map_err(refused)
+    }
+}
+
+fn conforms(config: Config, except: &[(&str, &str)]) {
+    let own_images = config.emulated;
+    let machine = Machine::new(config);
+    let driver = machine.load().expect("the driver loads");
+    let transport = Driver(driver.clone(), own_images);
+    let mut failures = Vec::new();
+    let tally = suite::run(&transport, "", &mut |case, outcome| match outcome {
+        Outcome::Fail(reason) => {
+            let line = format!("{}: {reason}", case.title());
+            match except.iter().find(|(part, _)| line.contains(part)) {
+                Some((_, why)) => println!("skip {line}: {why}"),
+                None => failures.push(line),
+            }
+        }
+        Outcome::NotAvailable(reason) => println!("skip {}: {reason}", case.title()),
+        _ => {}
+    });
+    println!("{tally}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(tally.passed > 60, "{tally}");
+    driver.unload();
+    assert_eq!(machine.account(Account::left), "");
+}
+
+/// The fake kernel maps pages where they are.
+const ONE_ADDRESS: (&str, &str) =
+    ("both sessions share one mapping", "the fake kernel has one address for a page");
+
+#[test]
+fn the_driver_conforms_with_pages() {
+    let no_loader = ("LDR_OPEN: VERR_NOT_IMPLEMENTED", "the fake kernel's loader reads no files");
+    conforms(Config::default(), &[ONE_ADDRESS, no_loader]);
+}
+
+#[test]
+fn the_driver_conforms_on_an_emulated_kernel() {
+    let no_locks = ("VERR_NOT_SUPPORTED (-37)", "an emulated kernel doesn't see its clients' memory");
+    conforms(Config { emulated: true, ..Config::default() }, &[ONE_ADDRESS, no_locks]);
+}

@@ -1,0 +1,439 @@
+//! The driver's entry points on the fake kernel.
+
+use supdrv_core::abi::idc::{CONNECT_MAGIC, ConnectIn, IDC_VERSION, IdcRequest};
+use supdrv_core::abi::ioctl::{COOKIE_MAGIC, Encoding, Function, INITIAL_COOKIE, IOCTL_FLAG};
+use supdrv_core::abi::requests::{CookieIn, CookieOut};
+use supdrv_windows::fake::{Config, File, Loaded, Machine};
+use supdrv_windows::nt::{KERNEL_MODE, NtStatus, USER_MODE, major};
+use supdrv_windows::{pe, security};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+const SYS: &str = "VBoxDrv";
+const USR: &str = "VBoxDrvU";
+
+fn machine() -> Machine {
+    Machine::new(Config::default())
+}
+
+fn emulated() -> Machine {
+    Machine::new(Config { emulated: true, ..Config::default() })
+}
+
+fn assert_clean(machine: &Machine) {
+    assert_eq!(machine.account(supdrv_windows::fake::Account::left), "");
+    assert_eq!(machine.context(), (0, true));
+}
+
+fn cookie() -> Vec<u8> {
+    let mut packet = CookieIn::new_zeroed();
+    packet.hdr.cookie = INITIAL_COOKIE;
+    packet.hdr.in_bytes = size_of::<CookieIn>() as u32;
+    packet.hdr.out_bytes = size_of::<CookieOut>() as u32;
+    packet.hdr.flags = 0x4200_0042;
+    packet.hdr.rc = -225;
+    packet.magic = COOKIE_MAGIC;
+    packet.requested_version = 0x001a_0007;
+    packet.min_version = 0x001a_0000;
+    let mut bytes = packet.as_bytes().to_vec();
+    bytes.resize(size_of::<CookieOut>(), 0xcc);
+    bytes
+}
+
+fn code(function: Function) -> u32 {
+    Encoding::Windows.code(function, 0, IOCTL_FLAG)
+}
+
+fn shake_hands(file: &File) -> Result<CookieOut, NtStatus> {
+    let mut packet = cookie();
+    let back = file.control(code(Function::Cookie), &mut packet, 48, 56)?;
+    assert_eq!(back, 56);
+    Ok(CookieOut::read_from_bytes(&packet).unwrap())
+}
+
+fn with_driver(test: impl FnOnce(&Machine, &Loaded)) {
+    let machine = machine();
+    let driver = machine.load().unwrap();
+    test(&machine, &driver);
+    driver.unload();
+    assert_clean(&machine);
+}
+
+#[test]
+fn loading_makes_both_devices_with_links_and_unloading_leaves_nothing() {
+    let machine = machine();
+    for _ in 0..20 {
+        let driver = machine.load().unwrap();
+        machine.account(|account| {
+            assert_eq!(
+                account.devices.keys().collect::<Vec<_>>(),
+                ["\\Device\\VBoxDrv", "\\Device\\VBoxDrvU"]
+            );
+            assert_eq!(account.links.len(), 2);
+            assert!(account.process_notify.is_some() && account.callbacks.len() == 1);
+        });
+        driver.unload();
+        assert_clean(&machine);
+    }
+}
+
+#[test]
+fn a_second_copy_does_not_load_and_leaves_the_first_alone() {
+    with_driver(|machine, driver| {
+        assert_eq!(machine.load().err(), Some(NtStatus::OBJECT_NAME_COLLISION));
+        assert_eq!(shake_hands(&driver.open(SYS).unwrap()).unwrap().hdr.rc, 0);
+    });
+}
+
+#[test]
+fn a_load_that_fails_anywhere_leaves_nothing() {
+    for config in [Config::default(), Config { emulated: true, ..Config::default() }] {
+        let machine = Machine::new(config);
+        machine.fail(0);
+        machine.load().unwrap().unload();
+        let calls = machine.fallible_calls();
+        assert!(calls > 30, "{calls} calls");
+        let mut failed = 0;
+        for nth in 1..=calls {
+            machine.fail(nth.cast_signed());
+            match machine.load() {
+                // Some steps are optional.
+                Ok(driver) => driver.unload(),
+                Err(_) => failed += 1,
+            }
+            machine.fail(0);
+            assert_eq!(machine.account(supdrv_windows::fake::Account::left), "", "call {nth} failed");
+        }
+        assert!(failed > 20, "only {failed} of {calls} failures mattered");
+    }
+}
+
+#[test]
+fn a_kernel_without_any_newer_routine_is_good_enough() {
+    let missing =
+        supdrv_windows::kernel::LOOKED_UP.iter().copied().filter(|name| *name != "KeFlushQueuedDpcs");
+    let machine = Machine::new(Config { missing: missing.collect(), ..Config::default() });
+    let driver = machine.load().unwrap();
+    assert_eq!(shake_hands(&driver.open(SYS).unwrap()).unwrap().hdr.rc, 0);
+    driver.unload();
+    assert_clean(&machine);
+}
+
+#[test]
+fn the_device_decides_whether_a_session_is_restricted() {
+    with_driver(|_, driver| {
+        for (name, functions) in [(SYS, true), (USR, false)] {
+            let file = driver.open(name).unwrap();
+            let answer = shake_hands(&file).unwrap();
+            assert_eq!((answer.hdr.rc, answer.function_count > 0), (0, functions), "{name}");
+        }
+    });
+}
+
+#[test]
+fn opens_of_directories_of_paths_below_and_of_the_kernel() {
+    with_driver(|_, driver| {
+        let open = |name, mode, options, rest| driver.open_as(name, mode, options, rest).map(drop);
+        assert_eq!(open(SYS, USER_MODE, 1, ""), Err(NtStatus::NOT_A_DIRECTORY));
+        assert_eq!(open(SYS, USER_MODE, 0x0100_0000, ""), Ok(()), "the disposition isn't an option");
+        assert_eq!(open(SYS, USER_MODE, 0, "\\x"), Err(NtStatus::OBJECT_NAME_NOT_FOUND));
+        assert_eq!(open(USR, KERNEL_MODE, 0, ""), Err(NtStatus::ACCESS_DENIED));
+        assert_eq!(open(SYS, KERNEL_MODE, 0, ""), Ok(()));
+    });
+}
+
+#[test]
+fn an_open_that_fails_anywhere_leaves_nothing() {
+    with_driver(|machine, driver| {
+        let before = machine.account(|account| account.pool.len());
+        machine.fail(0);
+        drop(driver.open(SYS).unwrap());
+        for nth in 1..=machine.fallible_calls() {
+            machine.fail(nth.cast_signed());
+            let result = driver.open(SYS).map(drop);
+            machine.fail(0);
+            assert!(result.is_err(), "call {nth}");
+            assert_eq!(machine.account(|account| account.pool.len()), before);
+        }
+    });
+}
+
+#[test]
+fn a_close_without_a_cleanup_ends_the_session() {
+    with_driver(|_, driver| driver.open(SYS).unwrap().close_only());
+}
+
+#[test]
+fn requests_after_the_last_handle_is_gone_are_refused() {
+    with_driver(|_, driver| {
+        let file = driver.open(SYS).unwrap();
+        file.cleanup();
+        assert_eq!(shake_hands(&file).err(), Some(NtStatus::INVALID_PARAMETER));
+        file.cleanup();
+    });
+}
+
+#[test]
+fn reads_are_not_supported() {
+    with_driver(|_, driver| assert_eq!(driver.open(SYS).unwrap().read(), Err(NtStatus::NOT_SUPPORTED)));
+}
+
+#[test]
+fn sizes_that_disagree_with_the_header_are_refused() {
+    with_driver(|_, driver| {
+        let file = driver.open(SYS).unwrap();
+        for (in_bytes, out_bytes) in
+            [(0, 0), (23, 56), (48, 23), (47, 56), (49, 56), (48, 57), (48, 0), (0, 56)]
+        {
+            let mut packet = cookie();
+            let before = packet.clone();
+            let result = file.control(code(Function::Cookie), &mut packet, in_bytes, out_bytes);
+            assert_eq!(result, Err(NtStatus::INVALID_PARAMETER), "{in_bytes} {out_bytes}");
+            assert_eq!(packet, before);
+        }
+        let huge = (16 << 20) + 1;
+        let mut packet = cookie();
+        packet[8..12].copy_from_slice(&(huge as u32).to_le_bytes());
+        assert_eq!(
+            file.control(code(Function::Cookie), &mut packet, huge, 56),
+            Err(NtStatus::INVALID_PARAMETER)
+        );
+    });
+}
+
+#[test]
+fn codes_with_another_method_are_refused() {
+    with_driver(|_, driver| {
+        let file = driver.open(SYS).unwrap();
+        for method in 1..=3 {
+            let result = file.control(code(Function::Cookie) | method, &mut cookie(), 48, 56);
+            assert_eq!(result, Err(NtStatus::NOT_SUPPORTED));
+        }
+        let unknown = file.control(0x0022_81fc | 0x8000, &mut cookie(), 48, 56);
+        assert_eq!(unknown, Err(NtStatus::INVALID_PARAMETER));
+    });
+}
+
+#[test]
+fn requests_of_32_bit_processes_are_refused() {
+    with_driver(|machine, driver| {
+        let file = driver.open(SYS).unwrap();
+        machine.configure(|config| config.from_32bit = true);
+        assert_eq!(shake_hands(&file).err(), Some(NtStatus::NOT_SUPPORTED));
+    });
+}
+
+#[test]
+fn a_fast_call_takes_a_number_for_an_address_and_needs_an_unrestricted_session() {
+    with_driver(|_, driver| {
+        let nop = code(Function::FastDoNop);
+        assert_eq!(nop, 0x0022_830b);
+        let file = driver.open(SYS).unwrap();
+        // There is no VM, so it fails, but as a fast call.
+        assert_eq!(file.fast(nop, 0x1_0000_0003), Err(NtStatus::INVALID_PARAMETER));
+        assert_eq!(file.fast_io(nop, 3), Some(NtStatus::INVALID_PARAMETER));
+        assert_eq!(file.fast_io(code(Function::Cookie), 0), None);
+        let restricted = driver.open(USR).unwrap();
+        assert_eq!(restricted.fast(nop, 0), Err(NtStatus::NOT_SUPPORTED));
+        assert_eq!(restricted.fast_io(nop, 0), None);
+    });
+}
+
+#[test]
+fn ring_3_can_not_make_internal_requests() {
+    with_driver(|_, driver| {
+        let file = driver.open(SYS).unwrap();
+        let connect = IdcRequest::Connect.code(Encoding::Windows);
+        let result = file.control_by(major::INTERNAL_DEVICE_CONTROL, connect, &mut [0; 40], 40, 40);
+        assert_eq!(result, Err(NtStatus::NOT_SUPPORTED));
+    });
+}
+
+fn connect(file: &File) -> Result<(usize, i32), NtStatus> {
+    let mut packet = ConnectIn::new_zeroed();
+    packet.hdr.bytes = 40;
+    packet.magic = CONNECT_MAGIC;
+    packet.wanted_version = IDC_VERSION;
+    packet.min_version = IDC_VERSION;
+    let mut bytes = packet.as_bytes().to_vec();
+    let connect = IdcRequest::Connect.code(Encoding::Windows);
+    let back = file.control_by(major::INTERNAL_DEVICE_CONTROL, connect, &mut bytes, 40, 40)?;
+    assert_eq!(back, 40);
+    let rc = i32::from_le_bytes(bytes[4..8].try_into().unwrap());
+    Ok((usize::from_le_bytes(bytes[8..16].try_into().unwrap()), rc))
+}
+
+fn header(request: IdcRequest, file: &File, session: usize) -> Result<usize, NtStatus> {
+    let mut bytes = vec![0; request.packet_bytes()];
+    let size = bytes.len() as u32;
+    bytes[0..4].copy_from_slice(&size.to_le_bytes());
+    bytes[8..16].copy_from_slice(&session.to_le_bytes());
+    file.control_by(major::INTERNAL_DEVICE_CONTROL, request.code(Encoding::Windows), &mut bytes, size, size)
+}
+
+#[test]
+fn a_sibling_connects_once_and_disconnects_once() {
+    with_driver(|_, driver| {
+        let file = driver.open_as(SYS, KERNEL_MODE, 0, "").unwrap();
+        assert_eq!(header(IdcRequest::GetSymbol, &file, 0), Err(NtStatus::NOT_SUPPORTED));
+        let (session, rc) = connect(&file).unwrap();
+        assert!(session != 0 && rc == 0);
+        assert_eq!(connect(&file), Err(NtStatus::NOT_SUPPORTED));
+        assert_eq!(header(IdcRequest::GetSymbol, &file, session + 8), Err(NtStatus::INVALID_PARAMETER));
+        assert!(header(IdcRequest::GetSymbol, &file, session).is_ok());
+        assert!(header(IdcRequest::Disconnect, &file, session).is_ok());
+        assert_eq!(header(IdcRequest::Disconnect, &file, session), Err(NtStatus::NOT_SUPPORTED));
+        // And again.
+        assert_eq!(connect(&file).unwrap().1, 0);
+    });
+}
+
+#[test]
+fn a_sibling_that_forgets_to_disconnect_loses_its_session_with_its_file() {
+    with_driver(|_, driver| {
+        let file = driver.open_as(SYS, KERNEL_MODE, 0, "").unwrap();
+        connect(&file).unwrap();
+        file.cleanup();
+        assert!(header(IdcRequest::GetSymbol, &file, 0).is_err());
+    });
+}
+
+#[test]
+fn files_of_a_process_end_with_it_although_another_has_a_handle() {
+    with_driver(|machine, driver| {
+        machine.switch_to(1);
+        let file = driver.open(SYS).unwrap();
+        let kept = driver.open(SYS).unwrap();
+        machine.switch_to(2);
+        let other = driver.open(SYS).unwrap();
+        machine.switch_to(1);
+        machine.process_exits();
+        machine.switch_to(2);
+        assert!(shake_hands(&file).is_err() && shake_hands(&kept).is_err());
+        assert!(shake_hands(&other).is_ok());
+    });
+}
+
+#[test]
+fn both_devices_get_the_default_list_and_administrators_can_have_another() {
+    let machine = machine();
+    machine.load().unwrap().unload();
+    assert_eq!(machine.security(), vec![security::DEFAULT_DESCRIPTOR.to_vec(); 2]);
+    let mut own = security::DEFAULT_DESCRIPTOR.to_vec();
+    own[32] ^= 1;
+    for (value, applied) in [(own.clone(), own.clone()), (vec![1; 60], security::DEFAULT_DESCRIPTOR.to_vec())]
+    {
+        let machine_state = value.clone();
+        machine.configure(|config| config.security = Some(machine_state));
+        machine.load().unwrap().unload();
+        assert_eq!(machine.security().iter().rev().nth(1), Some(&applied));
+        assert_clean(&machine);
+    }
+}
+
+#[test]
+fn descriptors_are_checked_at_every_byte() {
+    let good = security::DEFAULT_DESCRIPTOR;
+    assert!(security::is_descriptor(&good));
+    for length in 0..good.len() {
+        assert!(!security::is_descriptor(&good[..length]), "cut at {length}");
+    }
+    for at in [0, 4, 8, 16, 20, 22, 30, 37] {
+        let mut bad = good;
+        bad[at] = 0xff;
+        assert!(!security::is_descriptor(&bad), "byte {at}");
+    }
+}
+
+#[test]
+fn power_events_reach_the_driver_and_strangers_do_not_harm() {
+    with_driver(|machine, driver| {
+        let file = driver.open(SYS).unwrap();
+        for (what, entering) in [(3, 0), (3, 1), (0, 0), (1, 1), (3, 7), (usize::MAX, 0)] {
+            machine.power(what, entering);
+        }
+        assert!(shake_hands(&file).is_ok());
+    });
+}
+
+#[test]
+fn an_emulated_kernel_is_served_with_sections() {
+    let machine = emulated();
+    let driver = machine.load().unwrap();
+    machine.account(|account| assert!(account.pages.is_empty() && !account.views.is_empty()));
+    assert_eq!(shake_hands(&driver.open(SYS).unwrap()).unwrap().hdr.rc, 0);
+    driver.unload();
+    assert_clean(&machine);
+}
+
+mod images {
+    use super::pe::first_difference;
+
+    const IMPORTS: usize = 0x400;
+    const LOOKUP: usize = 0x800;
+
+    /// An image with that many imports, each with a lookup table of two entries.
+    fn image(imports: usize) -> Vec<u8> {
+        let mut image = vec![0_u8; 0x2000];
+        let put32 = |image: &mut Vec<u8>, at: usize, value: u32| {
+            image[at..at + 4].copy_from_slice(&value.to_le_bytes())
+        };
+        image[..2].copy_from_slice(b"MZ");
+        put32(&mut image, 0x3c, 0x80);
+        image[0x80..0x84].copy_from_slice(b"PE\0\0");
+        image[0x84..0x86].copy_from_slice(&0x8664_u16.to_le_bytes());
+        image[0x98..0x9a].copy_from_slice(&0x20b_u16.to_le_bytes());
+        put32(&mut image, 0x98 + 108, 16);
+        put32(&mut image, 0x98 + 120, IMPORTS as u32);
+        put32(&mut image, 0x98 + 124, ((imports + 1) * 20) as u32);
+        for import in 0..imports {
+            let table = LOOKUP + import * 24;
+            put32(&mut image, IMPORTS + import * 20, table as u32);
+            put32(&mut image, IMPORTS + import * 20 + 12, 0x1800);
+            image[table] = 1;
+            image[table + 8] = 2;
+        }
+        image
+    }
+
+    #[test]
+    fn equal_images_have_no_difference() {
+        assert_eq!(first_difference(&image(3), &image(3)), None);
+        assert_eq!(first_difference(&[1; 8], &[1; 8]), None);
+    }
+
+    #[test]
+    fn a_byte_of_code_is_a_difference_and_one_of_a_lookup_table_is_not() {
+        let mut other = image(16);
+        other[LOOKUP + 8] ^= 1;
+        assert_eq!(first_difference(&image(16), &other), None);
+        other[0x1c00] ^= 1;
+        assert_eq!(first_difference(&image(16), &other), Some(0x1c00));
+    }
+
+    #[test]
+    fn more_than_sixteen_imports_are_too_many() {
+        let mut other = image(17);
+        other[LOOKUP + 8] ^= 1;
+        assert!(first_difference(&image(17), &other).is_some());
+    }
+
+    #[test]
+    fn headers_that_make_no_sense_are_a_difference() {
+        for (at, value) in
+            [(0, 0), (0x3f, 0xff), (0x80, 0), (0x84, 0), (0x98, 0), (0x98 + 108, 1), (0x98 + 123, 0xff)]
+        {
+            let mut loaded = image(1);
+            loaded[at] = value;
+            let mut bits = loaded.clone();
+            bits[LOOKUP + 8] ^= 1;
+            assert!(first_difference(&loaded, &bits).is_some(), "byte {at:#x}");
+        }
+    }
+
+    #[test]
+    fn a_wild_header_offset_in_the_uploaded_bits_is_not_followed() {
+        let mut bits = image(1);
+        bits[0x3c..0x40].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
+        assert_eq!(first_difference(&image(1), &bits), Some(0x3c));
+    }
+}
