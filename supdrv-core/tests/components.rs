@@ -226,9 +226,10 @@ fn when_deregistration_returns_no_query_is_inside() {
         changed: Condvar::new(),
         may_leave: AtomicBool::new(false),
     });
-    // SAFETY: it lives until the end of the test. The whole of it is behind the address.
+    // The whole of it is behind the address.
     let record = std::ptr::from_ref(&*slow).cast::<Factory>().cast_mut();
     let components = host.driver().components();
+    // SAFETY: it lives until the end of the test.
     unsafe { components.register(client.session(), record) }.expect("registered");
     let at = record as usize;
     assert_eq!(address(&slow.factory), at);

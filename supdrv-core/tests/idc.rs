@@ -478,7 +478,7 @@ fn factories_are_registered_for_the_connection() {
     assert_eq!(deregister(other), done(VERR_NOT_FOUND));
     assert_eq!(deregister(session), done(VINF_SUCCESS));
     assert_eq!(deregister(session), done(VERR_NOT_FOUND));
-    let implausible = 8 as *const Factory;
+    let implausible = std::ptr::dangling::<Factory>();
     for request in [IdcRequest::RegisterFactory, IdcRequest::DeregisterFactory] {
         assert_eq!(factory_request(&host, request, session, implausible), done(VERR_INVALID_POINTER));
     }
