@@ -47,10 +47,8 @@ impl Shell {
         let path = CString::new(path).expect("a path");
         // SAFETY: the object's initialisers do nothing.
         let object = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if object.is_null() {
-            // SAFETY: after a failure there is a message.
-            panic!("{:?}", unsafe { CStr::from_ptr(libc::dlerror().cast::<c_char>()) });
-        }
+        // SAFETY: after a failure there is a message.
+        assert!(!object.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror().cast::<c_char>()) });
         // SAFETY: the prototypes are those of shell.h and runtime.h.
         unsafe {
             function::<unsafe extern "C" fn()>(object, c"rtArchInit")();
