@@ -224,6 +224,7 @@ impl Inspection {
             &format!("has only relocations that the kernel's linker knows {foreign:?}"),
             foreign.is_empty() && !relocations.is_empty(),
         );
+        self.check_panics()?;
         self.check_instructions()
     }
 
@@ -263,6 +264,20 @@ impl Inspection {
             names.insert(symbol.name()?.to_owned());
         }
         Ok(names)
+    }
+
+    /// Checks that no panic of the core library is left in it, but for the handler's own way in.
+    pub fn check_panics(&mut self) -> Result<()> {
+        let elf = self.elf()?;
+        let mut panics = Vec::new();
+        for symbol in elf.symbols() {
+            let name = symbol.name()?;
+            if name.contains("core9panicking") && !name.ends_with("panic_fmt") {
+                panics.push(name.to_owned());
+            }
+        }
+        self.check(&format!("can't panic {panics:?}"), panics.is_empty());
+        Ok(())
     }
 
     /// Checks that nothing but what is in the lists is imported.

@@ -34,15 +34,17 @@ impl Digits {
 
 fn digits(value: u64, base: u32, capital: bool, group: bool) -> Digits {
     let mut digits = Digits::new();
+    // Callers check it; said here so that no division can fail.
+    let base = u64::from(base.max(2));
     let (mut rest, mut count) = (value, 0);
     loop {
-        let digit = (rest % u64::from(base)) as u8;
+        let digit = (rest % base) as u8;
         let letter = if capital { b'A' } else { b'a' };
         if group && count != 0 && count % 3 == 0 {
             digits.push(b' ');
         }
         digits.push(if digit < 10 { b'0' + digit } else { letter + digit - 10 });
-        rest /= u64::from(base);
+        rest /= base;
         count += 1;
         if rest == 0 {
             return digits;
