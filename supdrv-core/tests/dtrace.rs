@@ -165,7 +165,7 @@ fn describe(index: usize, location: usize, argument: c_int) -> (String, c_int) {
     let mut description =
         ArgDescription { id: 0, index: argument, mapping: 0, native: [0; 128], translated: [0; 128] };
     // SAFETY: as the host calls it.
-    unsafe { ops.arg_description.unwrap()(arg, 0, location as *mut c_void, &mut description) };
+    unsafe { ops.arg_description.unwrap()(arg, 0, location as *mut c_void, &raw mut description) };
     let text = CStr::from_bytes_until_nul(&description.native).unwrap();
     (text.to_str().unwrap().to_owned(), description.index)
 }
@@ -190,7 +190,7 @@ fn an_object_becomes_a_provider_with_a_probe_per_location() {
         assert_eq!(provider.name, "vbxtest");
         assert_eq!(provider.attributes, [[5; 3], [1, 1, 0], [1, 1, 0], [5; 3], [5; 3]]);
     });
-    provide(0, 1 as *const c_void);
+    provide(0, std::ptr::dangling());
     assert_eq!(probe_names(), [], "a request for one probe");
     provide(0, null());
     let expected =
