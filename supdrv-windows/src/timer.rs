@@ -62,7 +62,19 @@ impl Slot {
         self.next_ns.store(next_ns, Ordering::Relaxed);
         let due = relative(next_ns.saturating_sub(now_ns).max(UNIT_NS));
         // SAFETY: at most DISPATCH; timer and DPC are initialised and stay until the queue was flushed.
-        unsafe { sys::KeSetTimerEx(self.timer.get(), due, 0, self.dpc.get()) };
+        unsafe { sys::KeSetTimerEx(self.timer.get(), due, self.period_ms(), self.dpc.get()) };
+    }
+
+    /// The period that the kernel is told. An emulated one holds a lock while it cancels a timer and waits for its DPC: there a
+    /// DPC can't arm the timer again, and the kernel's own rounding has to do.
+    fn period_ms(&self) -> i32 {
+        if !kernel::is_emulated() {
+            return 0;
+        }
+        // SAFETY: the timer outlives its slots.
+        let interval = unsafe { &*self.shared }.interval_ns.load(Ordering::Relaxed);
+        let millis = if interval == 0 { 0 } else { (interval / 1_000_000).max(1) };
+        i32::try_from(millis).unwrap_or(i32::MAX)
     }
 
     /// Runs on expiry, at DISPATCH.
@@ -80,7 +92,7 @@ impl Slot {
         let handle = core::ptr::from_ref(shared).cast_mut().cast();
         // SAFETY: the creator vouches for both until the timer is destroyed.
         unsafe { (shared.spec.callback)(handle, shared.spec.context, tick) };
-        if interval != 0 && shared.running.load(Ordering::Acquire) {
+        if interval != 0 && !kernel::is_emulated() && shared.running.load(Ordering::Acquire) {
             let now = Windows.system_nano_ts();
             let next = self.next_ns.load(Ordering::Relaxed).saturating_add(interval);
             let missed = now.saturating_sub(next).div_ceil(interval);

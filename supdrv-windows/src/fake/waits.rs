@@ -14,8 +14,8 @@ use crate::nt::{APC_LEVEL, DISPATCH_LEVEL, FastMutex, Irql, KDpc, KEvent, KTimer
 static OBJECTS: Mutex<()> = Mutex::new(());
 static CHANGED: Condvar = Condvar::new();
 
-/// Timers: due, timer, DPC.
-static TIMERS: Mutex<Vec<(Instant, usize, usize)>> = Mutex::new(Vec::new());
+/// Timers: due, timer, DPC, period in milliseconds.
+static TIMERS: Mutex<Vec<(Instant, usize, usize, u64)>> = Mutex::new(Vec::new());
 static ARMED: Condvar = Condvar::new();
 /// Held while a DPC runs.
 static RUNNING: Mutex<()> = Mutex::new(());
@@ -56,7 +56,10 @@ fn timer_thread() {
             // Taken before the timer leaves the list, so that a flush after a cancel waits for it.
             let running = RUNNING.try_lock();
             if running.is_ok() {
-                let (_, _, dpc) = timers.swap_remove(at);
+                let (due, timer, dpc, period) = timers.swap_remove(at);
+                if period != 0 {
+                    timers.push((due + Duration::from_millis(period), timer, dpc, period));
+                }
                 drop(timers);
                 run_dpc(dpc, 0, 0);
                 drop(running);
@@ -79,7 +82,7 @@ extern "system" fn KeInitializeTimerEx(timer: *mut KTimer, _kind: u32) {
 }
 
 #[unsafe(no_mangle)]
-extern "system" fn KeSetTimerEx(timer: *mut KTimer, due: i64, _period_ms: i32, dpc: *mut KDpc) -> u8 {
+extern "system" fn KeSetTimerEx(timer: *mut KTimer, due: i64, period_ms: i32, dpc: *mut KDpc) -> u8 {
     at_most(DISPATCH_LEVEL, "KeSetTimerEx");
     if due >= 0 {
         bug_check!("an absolute due time {due}");
@@ -87,7 +90,7 @@ extern "system" fn KeSetTimerEx(timer: *mut KTimer, due: i64, _period_ms: i32, d
     let due = Instant::now() + Duration::from_nanos(due.unsigned_abs().saturating_mul(100));
     let mut timers = TIMERS.lock().unwrap_or_else(PoisonError::into_inner);
     timers.retain(|armed| armed.1 != timer as usize);
-    timers.push((due, timer as usize, dpc as usize));
+    timers.push((due, timer as usize, dpc as usize, u64::from(period_ms.unsigned_abs())));
     ARMED.notify_all();
     0
 }
@@ -263,14 +266,14 @@ extern "system" fn ExAcquireFastMutexUnsafe(mutex: *mut FastMutex) {
     }
     let me = super::exports::thread();
     let mut objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let mutex = unsafe { &mut *mutex };
-    if mutex.owner == me {
+    if unsafe { (*mutex).owner } == me {
         bug_check!("a fast mutex isn't recursive");
     }
-    while mutex.count != 1 {
-        objects =
-            CHANGED.wait_timeout(objects, Duration::from_millis(5)).unwrap_or_else(PoisonError::into_inner).0;
+    while unsafe { (&raw const (*mutex).count).read_volatile() } != 1 {
+        let slice = Duration::from_millis(5);
+        objects = CHANGED.wait_timeout(objects, slice).unwrap_or_else(PoisonError::into_inner).0;
     }
+    let mutex = unsafe { &mut *mutex };
     mutex.count = 0;
     mutex.owner = me;
 }
