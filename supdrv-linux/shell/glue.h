@@ -23,6 +23,7 @@ int supdrv_rust_ioctl(void *session, u32 code, void *buffer, size_t bytes);
 int supdrv_rust_ioctl_fast(void *session, u32 code, u32 cpu);
 int supdrv_rust_idc(u32 code, void *packet);
 void supdrv_rust_resumed(void);
+void supdrv_rust_power_event(u32 event);
 void supdrv_rust_counters(u64 counters[6]);
 
 /* Life cycle of the C half, called by its own module code. */
@@ -48,6 +49,7 @@ void supdrv_timers_cpu_event(bool online, unsigned int cpu);
 #define SUPDRV_TIMER_ACTIVE (-68)
 #define SUPDRV_TIMER_SUSPENDED (-69)
 #define SUPDRV_NO_LOW_MEMORY (-72)
+#define SUPDRV_NO_PHYS_MEMORY (-73)
 #define SUPDRV_MAP_FAILED (-75)
 #define SUPDRV_NO_EXEC_MEMORY (-96)
 #define SUPDRV_CPU_OFFLINE (-800)

@@ -39,6 +39,7 @@ struct memobj {
 };
 
 int supdrv_glue_mem_alloc(u32 kind, size_t bytes, u32 prot, struct memobj **object);
+int supdrv_glue_mem_alloc_phys(size_t bytes, u64 highest, size_t align, bool contiguous, struct memobj **object);
 int supdrv_glue_mem_lock(unsigned long address, size_t bytes, bool write, struct memobj **object);
 int supdrv_glue_mem_map_kernel(struct memobj *parent, size_t offset, size_t bytes, struct memobj **object);
 int supdrv_glue_mem_map_user(struct memobj *parent, u32 prot, struct memobj **object);
@@ -85,10 +86,11 @@ static void free_pages_of(struct memobj *object)
 	}
 }
 
-static bool alloc_cont(struct memobj *object)
+/* One block, aligned to a power of two: blocks of the page allocator are aligned to their size. */
+static bool alloc_block(struct memobj *object, gfp_t zone, size_t align)
 {
-	unsigned int order = get_order(object->count << PAGE_SHIFT);
-	struct page *block = alloc_pages(GFP_KERNEL | GFP_DMA32 | __GFP_ZERO | __GFP_NOWARN, order);
+	unsigned int order = get_order(max_t(size_t, object->count << PAGE_SHIFT, align));
+	struct page *block = alloc_pages(GFP_KERNEL | (zone & ~__GFP_HIGHMEM) | __GFP_ZERO | __GFP_NOWARN, order);
 	unsigned long i;
 
 	if (!block)
@@ -141,7 +143,7 @@ int supdrv_glue_mem_alloc(u32 kind, size_t bytes, u32 prot, struct memobj **out)
 		return SUPDRV_NO_MEMORY;
 	switch (kind) {
 	case SUPDRV_MEM_CONT:
-		ok = alloc_cont(object);
+		ok = alloc_block(object, GFP_DMA32, PAGE_SIZE);
 		rc = SUPDRV_NO_CONT_MEMORY;
 		break;
 	case SUPDRV_MEM_LOW:
@@ -161,6 +163,40 @@ int supdrv_glue_mem_alloc(u32 kind, size_t bytes, u32 prot, struct memobj **out)
 		free_pages_of(object);
 		free_object(object);
 		return rc;
+	}
+	*out = object;
+	return SUPDRV_OK;
+}
+
+/* The zone whose pages are likely to be below a limit; what comes from it is checked. */
+static gfp_t zone_below(u64 highest)
+{
+	return highest >= 1ull << 40 ? __GFP_HIGHMEM : highest >= U32_MAX ? GFP_DMA32 : GFP_DMA;
+}
+
+static bool all_below(const struct memobj *object, u64 highest)
+{
+	unsigned long i;
+
+	for (i = 0; i < object->count; i++)
+		if (((u64)page_to_pfn(object->pages[i]) << PAGE_SHIFT) + PAGE_SIZE - 1 > highest)
+			return false;
+	return true;
+}
+
+/* Pages without a kernel mapping, each at or below a limit. */
+int supdrv_glue_mem_alloc_phys(size_t bytes, u64 highest, size_t align, bool contiguous, struct memobj **out)
+{
+	struct memobj *object = new_object(OWNED, bytes >> PAGE_SHIFT);
+	gfp_t zone = zone_below(highest);
+
+	if (!object)
+		return SUPDRV_NO_MEMORY;
+	if (!(contiguous ? alloc_block(object, zone, align) : alloc_single(object, zone)) ||
+	    !all_below(object, highest)) {
+		free_pages_of(object);
+		free_object(object);
+		return SUPDRV_NO_PHYS_MEMORY;
 	}
 	*out = object;
 	return SUPDRV_OK;

@@ -7,6 +7,8 @@
 mod entry;
 mod glue;
 mod memory;
+#[cfg(feature = "ring0")]
+pub mod module;
 mod os;
 mod time;
 

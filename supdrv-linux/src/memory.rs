@@ -15,7 +15,7 @@ unsafe fn free_object(object: *mut Opaque) {
 }
 
 /// The object that a glue function creates through its out pointer.
-fn created(create: impl FnOnce(*mut *mut Opaque) -> core::ffi::c_int) -> Result<Handle> {
+pub(crate) fn created(create: impl FnOnce(*mut *mut Opaque) -> core::ffi::c_int) -> Result<Handle> {
     let mut object = core::ptr::null_mut();
     check(create(&raw mut object))?;
     Handle::new(object, free_object)
