@@ -35,7 +35,8 @@ struct supdrv_timer {
 	u64 interval_ns;
 	u32 target;
 	u32 count;
-	bool active; /* under timers_mutex; read by callbacks */
+	raw_spinlock_t lock;
+	bool active; /* under lock, of target ALL under timers_mutex as well; read by callbacks */
 	struct one_timer one[];
 };
 
@@ -46,20 +47,27 @@ void *supdrv_glue_timer_new(u64 interval_ns, u32 target, supdrv_timer_fn callbac
 int supdrv_glue_timer_start(struct supdrv_timer *timer, u64 first_ns);
 int supdrv_glue_timer_stop(struct supdrv_timer *timer);
 void supdrv_glue_timer_free(struct supdrv_timer *timer);
+int supdrv_glue_timer_change_interval(struct supdrv_timer *timer, u64 interval_ns);
 u32 supdrv_glue_timer_granularity_ns(void);
 
 static enum hrtimer_restart expired(struct hrtimer *hrtimer)
 {
 	struct one_timer *one = container_of(hrtimer, struct one_timer, hrtimer);
 	struct supdrv_timer *timer = one->owner;
+	u64 interval_ns;
 
 	/* A timer that was migrated off its dying CPU waits for that one to come back. */
 	if (!READ_ONCE(timer->active) || (timer->target != TARGET_ANY && smp_processor_id() != one->cpu))
 		return HRTIMER_NORESTART;
+	interval_ns = READ_ONCE(timer->interval_ns);
+	if (!interval_ns)
+		/* A one-shot is stopped before its callback runs, which may start it again. */
+		WRITE_ONCE(timer->active, false);
 	timer->callback(timer, timer->context, ++one->tick);
-	if (!timer->interval_ns || !READ_ONCE(timer->active))
+	/* Stopped, and perhaps started again, in the callback or meanwhile. */
+	if (!interval_ns || !READ_ONCE(timer->active) || hrtimer_is_queued(hrtimer))
 		return HRTIMER_NORESTART;
-	hrtimer_forward_now(hrtimer, ns_to_ktime(timer->interval_ns));
+	hrtimer_forward_now(hrtimer, ns_to_ktime(interval_ns));
 	return HRTIMER_RESTART;
 }
 
@@ -86,6 +94,7 @@ void *supdrv_glue_timer_new(u64 interval_ns, u32 target, supdrv_timer_fn callbac
 	if (!timer)
 		return NULL;
 	INIT_LIST_HEAD(&timer->list);
+	raw_spin_lock_init(&timer->lock);
 	timer->callback = callback;
 	timer->context = context;
 	timer->interval_ns = interval_ns;
@@ -123,28 +132,52 @@ static void start_here(void *info)
 	start_one(&timer->one[timer->target == TARGET_ALL ? smp_processor_id() : 0], start->first_ns);
 }
 
+/* Whether the state was another one; every change goes through here. */
+static bool set_active(struct supdrv_timer *timer, bool active)
+{
+	unsigned long flags;
+	bool changed;
+
+	raw_spin_lock_irqsave(&timer->lock, flags);
+	changed = timer->active != active;
+	WRITE_ONCE(timer->active, active);
+	raw_spin_unlock_irqrestore(&timer->lock, flags);
+	return changed;
+}
+
+static int start_all(struct supdrv_timer *timer, struct start *start)
+{
+	int rc = SUPDRV_OK;
+
+	cpus_read_lock();
+	mutex_lock(&timers_mutex);
+	if (set_active(timer, true))
+		on_each_cpu(start_here, start, 1);
+	else
+		rc = SUPDRV_TIMER_ACTIVE;
+	mutex_unlock(&timers_mutex);
+	cpus_read_unlock();
+	return rc;
+}
+
+/* Timers of one CPU or any can be started with preemption off; those of any CPU also in callbacks. */
 int supdrv_glue_timer_start(struct supdrv_timer *timer, u64 first_ns)
 {
 	struct start start = { timer, first_ns };
 	int rc = SUPDRV_OK;
 
-	cpus_read_lock();
-	mutex_lock(&timers_mutex);
-	if (timer->active) {
-		rc = SUPDRV_TIMER_ACTIVE;
-	} else {
-		WRITE_ONCE(timer->active, true);
-		if (timer->target == TARGET_ALL)
-			on_each_cpu(start_here, &start, 1);
-		else if (timer->target == TARGET_ANY)
-			start_one(&timer->one[0], first_ns);
-		else if (smp_call_function_single(timer->target, start_here, &start, 1))
-			rc = SUPDRV_CPU_OFFLINE;
-		if (rc)
-			WRITE_ONCE(timer->active, false);
-	}
-	mutex_unlock(&timers_mutex);
-	cpus_read_unlock();
+	if (timer->target == TARGET_ALL)
+		return start_all(timer, &start);
+	if (!set_active(timer, true))
+		return SUPDRV_TIMER_ACTIVE;
+	preempt_disable();
+	if (timer->target == TARGET_ANY || timer->target == smp_processor_id())
+		start_one(&timer->one[0], first_ns);
+	else if (smp_call_function_single(timer->target, start_here, &start, 1))
+		rc = SUPDRV_CPU_OFFLINE;
+	preempt_enable();
+	if (rc)
+		set_active(timer, false);
 	return rc;
 }
 
@@ -156,30 +189,43 @@ static void cancel(struct supdrv_timer *timer)
 		hrtimer_cancel(&timer->one[i].hrtimer);
 }
 
-/* Nothing stops a timer in its own callback here, so that stopping can wait for callbacks as well. */
+/* Doesn't wait for a callback that is running, except with target ALL: callbacks may call this for the other targets. */
 int supdrv_glue_timer_stop(struct supdrv_timer *timer)
 {
 	int rc = SUPDRV_OK;
 
-	mutex_lock(&timers_mutex);
-	if (timer->active) {
-		WRITE_ONCE(timer->active, false);
-		cancel(timer);
-	} else {
-		rc = SUPDRV_TIMER_SUSPENDED;
+	if (timer->target == TARGET_ALL) {
+		mutex_lock(&timers_mutex);
+		if (set_active(timer, false))
+			cancel(timer);
+		else
+			rc = SUPDRV_TIMER_SUSPENDED;
+		mutex_unlock(&timers_mutex);
+		return rc;
 	}
-	mutex_unlock(&timers_mutex);
-	return rc;
+	if (!set_active(timer, false))
+		return SUPDRV_TIMER_SUSPENDED;
+	hrtimer_try_to_cancel(&timer->one[0].hrtimer);
+	return SUPDRV_OK;
 }
 
 void supdrv_glue_timer_free(struct supdrv_timer *timer)
 {
 	mutex_lock(&timers_mutex);
-	WRITE_ONCE(timer->active, false);
+	set_active(timer, false);
 	cancel(timer);
 	list_del(&timer->list);
 	mutex_unlock(&timers_mutex);
 	kvfree(timer);
+}
+
+/* From the next expiry on. */
+int supdrv_glue_timer_change_interval(struct supdrv_timer *timer, u64 interval_ns)
+{
+	if (timer->target == TARGET_ALL)
+		return SUPDRV_NOT_SUPPORTED;
+	WRITE_ONCE(timer->interval_ns, interval_ns);
+	return SUPDRV_OK;
 }
 
 u32 supdrv_glue_timer_granularity_ns(void)

@@ -7,7 +7,6 @@
 mod entry;
 mod glue;
 mod memory;
-#[cfg(feature = "ring0")]
 pub mod module;
 mod os;
 mod time;

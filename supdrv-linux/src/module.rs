@@ -18,6 +18,7 @@ use crate::os::{Handle, Linux, check};
 unsafe extern "C" {
     // Class T.
     fn supdrv_glue_wall_clock_ns() -> i64;
+    fn supdrv_glue_timer_change_interval(timer: *mut Opaque, interval_ns: u64) -> c_int;
     fn supdrv_glue_mem_alloc_phys(
         bytes: usize,
         highest: u64,
@@ -115,6 +116,10 @@ impl OsModule for Linux {
 
     fn wall_clock_ns(&self) -> i64 {
         unsafe { supdrv_glue_wall_clock_ns() }
+    }
+
+    fn timer_change_interval(&self, timer: &Handle, interval_ns: u64) -> Result<()> {
+        check(unsafe { supdrv_glue_timer_change_interval(timer.raw(), interval_ns) })
     }
 
     fn timer_is_high_resolution(&self) -> bool {

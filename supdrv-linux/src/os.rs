@@ -16,11 +16,9 @@ use supdrv_core::os::{
     CpuSet, IrqState, LockClass, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap,
     OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
 };
-#[cfg(feature = "ring0")]
 use supdrv_core::ring0::{Export, events};
 
 use crate::glue::{self, Opaque};
-#[cfg(feature = "ring0")]
 use crate::module::exports;
 
 /// The kernel. Everything it needs to know it asks the kernel.
@@ -287,17 +285,14 @@ impl OsLog for Linux {
 impl OsPolicy for Linux {
     const ENCODING: Encoding = Encoding::Linux;
 
-    #[cfg(feature = "ring0")]
     fn ring0_exports(&self) -> &'static [Export] {
         exports::EXPORTS
     }
 
-    #[cfg(feature = "ring0")]
     fn gip_published(&self, address: usize) {
         events::gip_published::<exports::Runtime>(address);
     }
 
-    #[cfg(feature = "ring0")]
     fn session_closing(&self, session: usize) {
         events::session_closing::<exports::Runtime>(session);
     }
