@@ -16,7 +16,8 @@ use supdrv_core::os::{
     CpuSet, IrqState, LockClass, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap,
     OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
 };
-use supdrv_core::ring0::{Export, events};
+use supdrv_core::ring0::{Export, Ring0, events};
+use supdrv_core::tracer::TracerGlobals;
 
 use crate::glue::{self, Opaque};
 use crate::module::exports;
@@ -287,6 +288,10 @@ impl OsPolicy for Linux {
 
     fn ring0_exports(&self) -> &'static [Export] {
         exports::EXPORTS
+    }
+
+    fn tracer_globals(&self) -> Option<TracerGlobals> {
+        Some(<exports::Runtime as Ring0>::tracer_globals())
     }
 
     fn gip_published(&self, address: usize) {

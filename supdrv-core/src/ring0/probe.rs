@@ -38,28 +38,28 @@ macro_rules! __ring0_probe_fire {
     };
 }
 
-/// The two functions' instructions.
+/// The two functions' instructions. The breakpoints are never reached: they end speculation.
 #[doc(hidden)]
 #[cfg(target_arch = "x86_64")]
 #[macro_export]
 macro_rules! __ring0_probe_fire_asm {
     (stub) => {
-        ::core::arch::naked_asm!("endbr64", "ret")
+        ::core::arch::naked_asm!("endbr64", $crate::__ring0_return!())
     };
     (jump $variable:ident) => {
-        ::core::arch::naked_asm!("endbr64", "mov rax, [rip + {variable}]", "jmp rax", variable = sym $variable)
+        ::core::arch::naked_asm!("endbr64", "mov rax, [rip + {variable}]", $crate::__ring0_jump_rax!(), variable = sym $variable)
     };
 }
 
-/// The two functions' instructions.
+/// The two functions' instructions. The breakpoints are never reached: they end speculation.
 #[doc(hidden)]
 #[cfg(target_arch = "x86")]
 #[macro_export]
 macro_rules! __ring0_probe_fire_asm {
     (stub) => {
-        ::core::arch::naked_asm!("ret")
+        ::core::arch::naked_asm!($crate::__ring0_return!())
     };
     (jump $variable:ident) => {
-        ::core::arch::naked_asm!("mov eax, [{variable}]", "jmp eax", variable = sym $variable)
+        ::core::arch::naked_asm!("mov eax, [{variable}]", "jmp eax", "int3", variable = sym $variable)
     };
 }

@@ -1,6 +1,46 @@
 //! Functions with variable arguments, which Rust can't define: each stores its arguments where a `va_list` finds them and calls the function that
 //! takes one. One thunk per calling convention; the number is that of the fixed arguments, the last of which is the format.
 
+/// How a function in assembly returns. A breakpoint behind it is never reached: it ends speculation.
+#[doc(hidden)]
+#[cfg(not(feature = "kernel-thunks"))]
+#[macro_export]
+macro_rules! __ring0_return {
+    () => {
+        "ret\nint3"
+    };
+}
+
+/// How a function in assembly returns in a kernel that replaces all returns.
+#[doc(hidden)]
+#[cfg(feature = "kernel-thunks")]
+#[macro_export]
+macro_rules! __ring0_return {
+    () => {
+        "jmp __x86_return_thunk"
+    };
+}
+
+/// A jump to where RAX points.
+#[doc(hidden)]
+#[cfg(not(feature = "kernel-thunks"))]
+#[macro_export]
+macro_rules! __ring0_jump_rax {
+    () => {
+        "jmp rax\nint3"
+    };
+}
+
+/// A jump to where RAX points in a kernel that replaces all indirect jumps.
+#[doc(hidden)]
+#[cfg(feature = "kernel-thunks")]
+#[macro_export]
+macro_rules! __ring0_jump_rax {
+    () => {
+        "jmp __x86_indirect_thunk_rax"
+    };
+}
+
 /// System V, 64 bits: six registers, saved in an area that the list points to.
 #[doc(hidden)]
 #[cfg(all(target_arch = "x86_64", not(any(windows, target_os = "uefi"))))]
@@ -29,7 +69,7 @@ macro_rules! __ring0_thunk {
                 $crate::__ring0_thunk_list!($fixed),
                 "call {target}",
                 "add rsp, 0x58",
-                "ret",
+                $crate::__ring0_return!(),
                 fixed = const $fixed,
                 target = sym $target,
             )
@@ -71,7 +111,7 @@ macro_rules! __ring0_thunk {
                 $crate::__ring0_thunk_list!($fixed),
                 "call {target}",
                 "add rsp, 0x38",
-                "ret",
+                $crate::__ring0_return!(),
                 target = sym $target,
             )
         }
@@ -112,7 +152,7 @@ macro_rules! __ring0_thunk {
                 ".endr",
                 "call {target}",
                 "add esp, 4 + 4 * {fixed}",
-                "ret",
+                $crate::__ring0_return!(),
                 fixed = const $fixed,
                 target = sym $target,
             )
