@@ -2,7 +2,9 @@
 /* CPUs: masks, cross calls, hotplug. */
 #include <linux/cpu.h>
 #include <linux/cpumask.h>
+#include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/version.h>
 #include <asm/tsc.h>
@@ -19,7 +21,8 @@ u32 supdrv_glue_cpu_present_count(void);
 void supdrv_glue_cpu_set(bool online, u64 set[MAX_CPUS / 64]);
 int supdrv_glue_on_all(supdrv_worker_fn worker, void *context);
 int supdrv_glue_on_cpu(u32 cpu, supdrv_worker_fn worker, void *context);
-void supdrv_glue_cpu_events(supdrv_cpu_event_fn callback, void *context);
+void *supdrv_glue_cpu_events_add(supdrv_cpu_event_fn callback, void *context);
+void supdrv_glue_cpu_events_remove(void *registration);
 int supdrv_glue_tsc_trusted(void);
 
 u32 supdrv_glue_cpu_id(void)
@@ -76,26 +79,47 @@ int supdrv_glue_on_cpu(u32 cpu, supdrv_worker_fn worker, void *context)
 	return smp_call_function_single(cpu, run, &call, 1) ? SUPDRV_CPU_OFFLINE : SUPDRV_OK;
 }
 
+struct registration {
+	struct list_head list;
+	supdrv_cpu_event_fn callback;
+	void *context;
+};
+
 static DEFINE_MUTEX(events_mutex);
-static supdrv_cpu_event_fn event_callback;
-static void *event_context;
+static LIST_HEAD(registrations); /* under events_mutex */
 static int hotplug_state;
 
-/* The driver registers once; a null callback ends the registration and waits for a running one. */
-void supdrv_glue_cpu_events(supdrv_cpu_event_fn callback, void *context)
+void *supdrv_glue_cpu_events_add(supdrv_cpu_event_fn callback, void *context)
+{
+	struct registration *registration = kzalloc(sizeof(*registration), GFP_KERNEL);
+
+	if (!registration)
+		return NULL;
+	registration->callback = callback;
+	registration->context = context;
+	mutex_lock(&events_mutex);
+	list_add_tail(&registration->list, &registrations);
+	mutex_unlock(&events_mutex);
+	return registration;
+}
+
+/* Waits for a running callback. */
+void supdrv_glue_cpu_events_remove(void *registration)
 {
 	mutex_lock(&events_mutex);
-	event_callback = callback;
-	event_context = context;
+	list_del(&((struct registration *)registration)->list);
 	mutex_unlock(&events_mutex);
+	kfree(registration);
 }
 
 static void deliver(u32 event, unsigned int cpu)
 {
+	struct registration *registration;
+
 	mutex_lock(&events_mutex);
-	if (event_callback) {
+	list_for_each_entry(registration, &registrations, list) {
 		preempt_disable();
-		event_callback(event, cpu, event_context);
+		registration->callback(event, cpu, registration->context);
 		preempt_enable();
 	}
 	mutex_unlock(&events_mutex);

@@ -324,13 +324,27 @@ DEFINE_SHOW_ATTRIBUTE(counters);
 static struct dentry *debugfs;
 static struct platform_device *power_device;
 
+#define POWER_SUSPEND 1
+#define POWER_RESUME 2
+
+/* The transition waits until all modules know. */
+static int supdrv_suspend(struct device *device)
+{
+	supdrv_rust_power_event(POWER_SUSPEND);
+	return 0;
+}
+
 static int supdrv_resume(struct device *device)
 {
 	supdrv_rust_resumed();
+	supdrv_rust_power_event(POWER_RESUME);
 	return 0;
 }
 
 static const struct dev_pm_ops power_ops = {
+	.suspend = supdrv_suspend,
+	.freeze = supdrv_suspend,
+	.poweroff = supdrv_suspend,
 	.resume = supdrv_resume,
 	.thaw = supdrv_resume,
 	.restore = supdrv_resume,

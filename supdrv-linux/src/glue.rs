@@ -2,16 +2,13 @@
 
 use core::ffi::{c_int, c_void};
 
-use supdrv_core::os::{MpWorker, TimerCallback};
+use supdrv_core::os::{MpEventCallback, MpWorker, TimerCallback};
 
 /// A kernel object that only C knows.
 #[repr(C)]
 pub struct Opaque {
     _private: [u8; 0],
 }
-
-/// CPU events, as C delivers them.
-pub type CpuEventFn = unsafe extern "C" fn(event: u32, cpu: u32, context: *mut c_void);
 
 unsafe extern "C" {
     // Class T.
@@ -42,7 +39,8 @@ unsafe extern "C" {
     pub fn supdrv_glue_event_wait(event: *mut Opaque, deadline_ns: u64, interruptible: bool) -> c_int;
     pub fn supdrv_glue_on_all(worker: MpWorker, context: *mut c_void) -> c_int;
     pub fn supdrv_glue_on_cpu(cpu: u32, worker: MpWorker, context: *mut c_void) -> c_int;
-    pub fn supdrv_glue_cpu_events(callback: Option<CpuEventFn>, context: *mut c_void);
+    pub fn supdrv_glue_cpu_events_add(callback: MpEventCallback, context: *mut c_void) -> *mut Opaque;
+    pub fn supdrv_glue_cpu_events_remove(registration: *mut Opaque);
     pub fn supdrv_glue_tsc_trusted() -> c_int;
     pub fn supdrv_glue_force_async_tsc() -> c_int;
     pub fn supdrv_glue_mem_alloc(kind: u32, bytes: usize, prot: u32, object: *mut *mut Opaque) -> c_int;

@@ -13,8 +13,8 @@ use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::abi::published::DevExtView;
 use supdrv_core::abi::status::{Result, VERR_NO_MEMORY};
 use supdrv_core::os::{
-    CpuSet, IrqState, LockClass, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap,
-    OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
+    CpuSet, IrqState, LockClass, MAX_CPUS, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap, OsHwVirt,
+    OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
 };
 use supdrv_core::ring0::{Export, Ring0, events};
 use supdrv_core::tracer::TracerGlobals;
@@ -122,35 +122,12 @@ impl OsLock for Linux {
     }
 }
 
-/// The one registration for CPU events: the core's callback, where C finds it.
-pub struct MpRegistration(NonNull<Registered>);
-
-struct Registered {
-    callback: MpEventCallback,
-    context: *mut c_void,
-}
-
-// SAFETY: the registrant promised that its callback may be called on any CPU.
-unsafe impl Send for MpRegistration {}
-// SAFETY: as above.
-unsafe impl Sync for MpRegistration {}
-
-unsafe extern "C" fn on_cpu_event(event: u32, cpu: u32, context: *mut c_void) {
-    let registered = unsafe { &*context.cast::<Registered>() };
-    let event = if event == MpEvent::Online as u32 { MpEvent::Online } else { MpEvent::Offline };
-    unsafe { (registered.callback)(event, cpu, registered.context) };
-}
-
-impl Drop for MpRegistration {
-    fn drop(&mut self) {
-        // Waits for a running callback.
-        unsafe { glue::supdrv_glue_cpu_events(None, core::ptr::null_mut()) };
-        unsafe { glue::supdrv_glue_free(self.0.as_ptr().cast()) };
-    }
+unsafe fn remove_cpu_events(registration: *mut Opaque) {
+    unsafe { glue::supdrv_glue_cpu_events_remove(registration) };
 }
 
 impl OsCpu for Linux {
-    type MpRegistration = MpRegistration;
+    type MpRegistration = Handle;
 
     fn cpu_id(&self) -> u32 {
         unsafe { glue::supdrv_glue_cpu_id() }
@@ -196,12 +173,9 @@ impl OsCpu for Linux {
         check(unsafe { glue::supdrv_glue_on_cpu(cpu_id, worker, context) })
     }
 
-    unsafe fn mp_register(&self, callback: MpEventCallback, context: *mut c_void) -> Result<MpRegistration> {
-        let place = unsafe { glue::supdrv_glue_alloc(size_of::<Registered>()) };
-        let place = NonNull::new(place.cast::<Registered>()).ok_or(VERR_NO_MEMORY)?;
-        unsafe { place.write(Registered { callback, context }) };
-        unsafe { glue::supdrv_glue_cpu_events(Some(on_cpu_event), place.as_ptr().cast()) };
-        Ok(MpRegistration(place))
+    unsafe fn mp_register(&self, callback: MpEventCallback, context: *mut c_void) -> Result<Handle> {
+        // C delivers the two numbers of `MpEvent` and no other.
+        Handle::new(unsafe { glue::supdrv_glue_cpu_events_add(callback, context) }, remove_cpu_events)
     }
 
     fn tsc_trusted(&self) -> Option<bool> {
