@@ -190,9 +190,9 @@ fn sizes_that_disagree_with_the_header_are_refused() {
             assert_eq!(result, Err(NtStatus::INVALID_PARAMETER), "{in_bytes} {out_bytes}");
             assert_eq!(packet, before);
         }
-        let huge = (16 << 20) + 1;
+        let huge: u32 = (16 << 20) + 1;
         let mut packet = cookie();
-        packet[8..12].copy_from_slice(&(huge as u32).to_le_bytes());
+        packet[8..12].copy_from_slice(&huge.to_le_bytes());
         assert_eq!(
             file.control(code(Function::Cookie), &mut packet, huge, 56),
             Err(NtStatus::INVALID_PARAMETER)

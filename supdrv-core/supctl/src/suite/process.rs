@@ -182,9 +182,16 @@ fn hold(transport: &dyn Transport, busy: bool) -> Check {
     let low = client.low(4)?;
     let contiguous = client.contiguous(4)?;
     let own = ctx.user_pages(8)?;
-    client.page_lock(own.address(), 8)?;
+    match client.page_lock(own.address(), 8) {
+        Err(error) if !(transport.is_emulated() && error.status() == Some(VERR_NOT_SUPPORTED)) => {
+            return Err(error.into());
+        }
+        _ => {}
+    }
     match client.page_map_kernel(own.address(), 0, 8 * PAGE_BYTES as u32) {
-        Err(error) if error.status() != Some(VERR_NOT_SUPPORTED) => return Err(error.into()),
+        Err(error) if !transport.is_emulated() && error.status() != Some(VERR_NOT_SUPPORTED) => {
+            return Err(error.into());
+        }
         _ => {}
     }
     let gip = client.gip()?;

@@ -7,7 +7,7 @@
 //! | transport | way to the driver |
 //! | --- | --- |
 //! | [`linux::DeviceNodes`] | `/dev/vboxdrv`, `/dev/vboxdrvu` |
-//! | [`windows::DeviceNodes`] | `\\.\VBoxDrv`, `\\.\VBoxDrvU` |
+//! | `windows::DeviceNodes` | `\\.\VBoxDrv`, `\\.\VBoxDrvU` |
 //! | made by tests | a driver in this process; [`buffered`] stands in for the system's shell if it has none |
 //!
 //! # The contract of a device
@@ -151,6 +151,11 @@ pub trait Transport: Send + Sync {
     /// of it.
     fn refusal(&self, status: Status) -> Refused {
         Refused::Status(status)
+    }
+
+    /// Whether the driver's kernel is an emulated one: a process that has neither the machine's registers nor its clients' memory.
+    fn is_emulated(&self) -> bool {
+        false
     }
 
     /// Opens a device node for the calling process.

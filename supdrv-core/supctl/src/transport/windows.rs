@@ -43,6 +43,8 @@ unsafe extern "system" {
         returned: *mut u32,
         overlapped: *mut c_void,
     ) -> i32;
+    fn GetModuleHandleA(name: *const u8) -> *mut c_void;
+    fn GetProcAddress(module: *mut c_void, name: *const u8) -> *const c_void;
 }
 
 /// The device nodes of the running system.
@@ -101,6 +103,18 @@ impl Transport for DeviceNodes {
             if high == word(2) {
                 return (u64::from(high) << 32 | u64::from(low)).wrapping_mul(100);
             }
+        }
+    }
+
+    /// Wine says so itself, by a function that no Windows has.
+    fn is_emulated(&self) -> bool {
+        // SAFETY: NUL-terminated names; every process has this module.
+        unsafe {
+            !GetProcAddress(
+                GetModuleHandleA(c"ntdll.dll".as_ptr().cast()),
+                c"wine_get_version".as_ptr().cast(),
+            )
+            .is_null()
         }
     }
 
