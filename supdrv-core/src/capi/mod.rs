@@ -2,7 +2,7 @@
 //!
 //! The functions of this module are generic over the system and keep the seed's contracts: pointers that may be wrong are checked as
 //! far as the seed's are, results are status codes. [`capi!`](crate::capi!) instantiates them for one system under their C names.
-//! `include/supdrv.h` declares them; it is printed from the layouts in [`crate::abi`] by [`header`].
+//! `include/supdrv.h` declares them; it is printed from the layouts in [`crate::abi`] by `header`.
 //!
 //! | C name | context |
 //! | --- | --- |

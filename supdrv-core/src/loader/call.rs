@@ -1,6 +1,6 @@
 //! Calling into images: CALL_VMMR0, fast calls and CALL_SERVICE.
 //!
-//! The fast calls are the hottest path of the driver, so that they take no lock: see [`inside`](super::inside).
+//! The fast calls are the hottest path of the driver, so that they take no lock: see `inside`.
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::sync::atomic::Ordering;

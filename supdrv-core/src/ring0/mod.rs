@@ -9,7 +9,7 @@
 //! They are called by C, through pointers, by code that the driver has loaded and cannot distrust: a module in the kernel can do
 //! everything anyway. So the contract of each is that of the C function: pointers are null or good, handles are 0 or were handed out here, and what
 //! is passed stays valid as long as the function's description says. That is the one reason for every `unsafe fn` of the families, and what their
-//! `SAFETY` comments mean by "the contract of the C function". Handles that are wrong are still noticed where that costs nothing ([`handle`]).
+//! `SAFETY` comments mean by "the contract of the C function". Handles that are wrong are still noticed where that costs nothing (`handle`).
 //! Results are status codes, or what the description says. Context classes are those of [`crate::os`].
 #![allow(
     clippy::missing_safety_doc,

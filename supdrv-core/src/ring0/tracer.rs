@@ -1,6 +1,6 @@
 //! Tracepoints: `SUPR0Tracer*`. The work is done in [`crate::tracer`]; here pointers are checked and results turned into C's.
 //!
-//! `SUPR0TracerFireProbe` is assembly, see [`probe`](super::probe).
+//! `SUPR0TracerFireProbe` is assembly, see `probe`.
 
 use core::ffi::{c_char, c_void};
 use core::sync::atomic::Ordering;

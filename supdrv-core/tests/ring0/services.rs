@@ -172,7 +172,8 @@ unsafe extern "C" fn destroyed(_object: *mut c_void, user1: *mut c_void, user2: 
 fn objects_are_counted_and_destroyed() {
     with_session(SessionKind::User, |_, host, session| {
         let register = |kind, destructor| {
-            SUPR0ObjRegister(session, kind, destructor, 1 as *mut c_void, 2 as *mut c_void)
+            let user = core::ptr::without_provenance_mut::<c_void>;
+            SUPR0ObjRegister(session, kind, destructor, user(1), user(2))
         };
         assert!(
             register(0, Some(destroyed as Destructor)).is_null()
@@ -335,11 +336,10 @@ fn the_gip_is_where_the_variable_says() {
     let _machine = Machine::new();
     assert_eq!(SUPGetGIP(), 0);
     events::gip_published::<Runtime>(0x1000);
+    let variable = crate::harness::address("g_pSUPGlobalInfoPage") as *const usize;
     // SAFETY: the export is the address of the variable.
-    assert_eq!(
-        (SUPGetGIP(), unsafe { *(crate::harness::address("g_pSUPGlobalInfoPage") as *const usize) }),
-        (0x1000, 0x1000)
-    );
+    let value = unsafe { *variable };
+    assert_eq!((SUPGetGIP(), value), (0x1000, 0x1000));
     events::gip_published::<Runtime>(0);
     assert_eq!(SUPGetGIP(), 0);
 }

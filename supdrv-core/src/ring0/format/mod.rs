@@ -11,7 +11,7 @@
 //! | `c` `s` `ls` `Ls` | character, UTF-8, UTF-16 and UTF-32 string; null is `<NULL>` |
 //! | `M` | format, which takes the arguments that follow |
 //! | `N` | format and `va_list *` |
-//! | `R…` | the runtime's own types, see [`types`]; `R[name]` those that modules registered |
+//! | `R…` | the runtime's own types, see `types`; `R[name]` those that modules registered |
 //!
 //! Floating point doesn't exist in a kernel. What isn't known is offered to the caller's extension, or printed as it stands.
 
