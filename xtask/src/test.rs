@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::report::{Result, Tally};
-use crate::tools::{command, say};
+use crate::tools::{command, need, say};
 use crate::{demo, freebsd, legacy, panics, solaris, windows};
 
 struct Step {
@@ -49,7 +49,22 @@ fn documentation() -> Result<Tally> {
     Ok(Tally::one(status.success()))
 }
 
+/// What the tests call besides cargo: C compilers for both widths, and the compiler that builds the C library for 32-bit hosts.
+const TEST_TOOLS: &[&str] = &[
+    "gcc",
+    "g++",
+    "gcc-multilib",
+    "g++-multilib",
+    "clang",
+    "llvm-19",
+    "binutils",
+    "rustc-web",
+    "cargo-web",
+    "rust-web-src",
+];
+
 fn host_tests() -> Result<Tally> {
+    need(TEST_TOOLS)?;
     let output =
         cargo(&["test", "--workspace", "--no-fail-fast"]).stderr(std::process::Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
