@@ -1,7 +1,6 @@
 //! Structures of the kernel, as far as this driver looks into them.
 //!
-//! The layouts are those of x86 and x64; the numbers for x64 are checked below, and against the headers of the DDK by
-//! `tests/ddk.rs`.
+//! The layouts are those of x86 and x64; the numbers for x64 are checked below.
 
 use core::ffi::c_void;
 
