@@ -2,64 +2,37 @@
 
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, Ordering};
 
 use supdrv_core::abi::idc::IdcHeader;
-use supdrv_core::abi::published::{DevExtView, SessionView};
-use supdrv_core::abi::status::{VERR_INTERNAL_ERROR, VERR_INVALID_PARAMETER, VERR_NO_MEMORY, VINF_SUCCESS};
+use supdrv_core::abi::published::SessionView;
+use supdrv_core::abi::status::{VERR_INTERNAL_ERROR, VERR_INVALID_PARAMETER, VINF_SUCCESS};
 use supdrv_core::dispatch;
-use supdrv_core::driver::Driver;
-use supdrv_core::heap::Box;
+use supdrv_core::driver::{Driver, DriverSlot};
 use supdrv_core::idc;
-use supdrv_core::os::{OsLog, SessionKind};
+use supdrv_core::os::SessionKind;
 use supdrv_core::session::{Session, SessionRef};
 
 use crate::Linux;
-use crate::glue;
 
-/// The driver of this module, and its device extension; both exist from init to exit.
-static DRIVER: AtomicPtr<Driver<Linux>> = AtomicPtr::new(core::ptr::null_mut());
+/// The driver of this module; it exists from init to exit.
+static DRIVER: DriverSlot<Linux> = DriverSlot::new();
 
 fn driver() -> Option<&'static Driver<Linux>> {
-    // SAFETY: the pointer is set while the driver exists; C calls nothing but init before that, and nothing after exit.
-    unsafe { DRIVER.load(Ordering::Acquire).as_ref() }
+    // SAFETY: C calls nothing but init before the driver exists, and exit only when all files are closed.
+    unsafe { DRIVER.get() }
 }
 
 /// Builds the driver. Class T, once.
 #[unsafe(no_mangle)]
 extern "C" fn supdrv_rust_init() -> c_int {
-    // SAFETY: class T.
-    let view = unsafe { glue::supdrv_glue_alloc(size_of::<DevExtView>()) }.cast::<DevExtView>();
-    let Some(view) = NonNull::new(view) else { return VERR_NO_MEMORY.0 };
-    // SAFETY: zeroed memory of the right size that stays until exit.
-    match unsafe { Driver::init(&Linux, view, size_of::<SessionView>()) } {
-        Ok(driver) => {
-            DRIVER.store(driver.into_raw().as_ptr(), Ordering::Release);
-            VINF_SUCCESS.0
-        }
-        Err(status) => {
-            // SAFETY: nobody uses the device extension.
-            unsafe { glue::supdrv_glue_free(view.as_ptr().cast()) };
-            status.0
-        }
-    }
+    DRIVER.build(&Linux, size_of::<SessionView>()).map_or_else(|status| status.0, |()| VINF_SUCCESS.0)
 }
 
 /// Takes the driver down: all files are closed by now. Class T, once.
 #[unsafe(no_mangle)]
 extern "C" fn supdrv_rust_exit() {
-    let Some(raw) = NonNull::new(DRIVER.swap(core::ptr::null_mut(), Ordering::AcqRel)) else { return };
-    // SAFETY: it came from into_raw in init.
-    let driver = unsafe { Box::from_raw(&Linux, raw) };
-    let view = driver.view();
-    match Driver::delete(driver) {
-        // SAFETY: the driver is gone, and nobody else uses its device extension.
-        Ok(()) => unsafe { glue::supdrv_glue_free(view.as_ptr().cast()) },
-        Err((driver, _busy)) => {
-            Linux.log_write(b"supdrv: sessions at unload; leaking the driver\n");
-            let _leaked = driver.into_raw();
-        }
-    }
+    // A failure is in the log, and nobody could do anything about it.
+    let _leaked = DRIVER.delete(&Linux);
 }
 
 /// Opens a session for the calling process. Class T.

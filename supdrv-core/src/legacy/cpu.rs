@@ -60,6 +60,7 @@ impl Drop for MpRegistration {
 
 fn set_of(get: unsafe extern "C" fn(*mut ffi::CpuSet) -> *mut ffi::CpuSet) -> CpuSet {
     let mut set = ffi::CpuSet([0; MAX_CPUS / 64]);
+    // SAFETY: the runtime fills in a set of this size.
     unsafe { get(&raw mut set) };
     CpuSet(set.0)
 }
@@ -68,28 +69,35 @@ impl OsCpu for Legacy {
     type MpRegistration = MpRegistration;
 
     fn cpu_id(&self) -> u32 {
+        // SAFETY: class I, no arguments.
         unsafe { ffi::RTMpCpuId() }
     }
 
     fn cpu_set_index(&self, cpu_id: u32) -> Option<usize> {
+        // SAFETY: class I; any number may be asked about.
         let index = usize::try_from(unsafe { ffi::RTMpCpuIdToSetIndex(cpu_id) }).ok()?;
         (index < MAX_CPUS).then_some(index)
     }
 
     fn cpu_id_from_index(&self, index: usize) -> Option<u32> {
-        let id = unsafe { ffi::RTMpCpuIdFromSetIndex(c_int::try_from(index).ok()?) };
+        let index = c_int::try_from(index).ok()?;
+        // SAFETY: class I; any number may be asked about.
+        let id = unsafe { ffi::RTMpCpuIdFromSetIndex(index) };
         (id != NIL_CPU_ID).then_some(id)
     }
 
     fn cpu_max_id(&self) -> u32 {
+        // SAFETY: class I, no arguments.
         unsafe { ffi::RTMpGetMaxCpuId() }
     }
 
     fn cpu_array_size(&self) -> usize {
+        // SAFETY: class I, no arguments.
         (unsafe { ffi::RTMpGetArraySize() }) as usize
     }
 
     fn cpu_present_count(&self) -> usize {
+        // SAFETY: class I, no arguments.
         (unsafe { ffi::RTMpGetPresentCount() }) as usize
     }
 
@@ -103,16 +111,19 @@ impl OsCpu for Legacy {
 
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
         let mut call = Call { worker, context };
+        // SAFETY: the worker may run anywhere (condition of the function); the call returns when all runs ended, so that `call` outlives them.
         check(unsafe { ffi::RTMpOnAll(run_call, (&raw mut call).cast(), null_mut()) })
     }
 
     unsafe fn mp_on_cpu(&self, cpu_id: u32, worker: MpWorker, context: *mut c_void) -> Result<()> {
         let mut call = Call { worker, context };
+        // SAFETY: as for `mp_on_all`.
         check(unsafe { ffi::RTMpOnSpecific(cpu_id, run_call, (&raw mut call).cast(), null_mut()) })
     }
 
     unsafe fn mp_register(&self, callback: MpEventCallback, context: *mut c_void) -> Result<MpRegistration> {
         let listener = Box::new(self, Listener { callback, context })?;
+        // SAFETY: the listener is on the heap, and the registration that owns it is ended before it is freed.
         check(unsafe { ffi::RTMpNotificationRegister(on_event, listener.as_ptr().as_ptr().cast()) })?;
         Ok(MpRegistration(listener))
     }
