@@ -25,9 +25,14 @@ const LINKER_SCRIPT: &str = "SECTIONS {
 }
 ";
 
-/// Names that the Rust half keeps for the C half.
+/// Names that the Rust half keeps for the C half: what C calls, and the ring-0 runtime, which C exports to sibling modules.
 fn is_kept(symbol: &str) -> bool {
-    symbol.starts_with("supdrv_rust_")
+    ["supdrv_rust_", "SUP", "g_pSUP", "RT"].iter().any(|prefix| symbol.starts_with(prefix))
+}
+
+/// The name under which siblings know a function of the runtime: a kernel has one name space for all modules.
+fn kernel_name(symbol: &str) -> Option<String> {
+    symbol.starts_with("RT").then(|| format!("VBoxHost_{symbol}"))
 }
 
 /// Builds the Rust half as an archive.
@@ -59,7 +64,11 @@ fn link(archive: &Path, object: &Path) -> Result<()> {
     run(ld.arg("-T").arg(&script).arg("-o").arg(&linked).arg(archive))?;
     let mut objcopy = command("objcopy", &["--strip-debug"]);
     for symbol in &kept {
-        objcopy.arg(format!("--keep-global-symbol={symbol}"));
+        let name = kernel_name(symbol);
+        objcopy.arg(format!("--keep-global-symbol={}", name.as_deref().unwrap_or(symbol)));
+        if let Some(name) = name {
+            objcopy.arg(format!("--redefine-sym={symbol}={name}"));
+        }
     }
     let localised = folder.join("rust.local.o");
     run(objcopy.arg(&linked).arg(&localised))?;

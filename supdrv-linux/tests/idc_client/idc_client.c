@@ -4,6 +4,7 @@
  * load if a check fails, so that the status of insmod is the result. While it is loaded it stays connected, with a factory
  * registered: the support driver must refuse to unload then, and its counters show one session and one factory.
  */
+#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/string.h>
 
@@ -76,6 +77,21 @@ static void check_symbols(PSUPDRVSESSION session)
 		  VERR_SUPDRV_COMPONENT_NOT_FOUND);
 }
 
+/* The runtime under its kernel names. The driver's own headers have no prototypes for these. */
+u64 VBoxHost_RTTimeSystemNanoTS(void);
+void *VBoxHost_RTMemAllocZTag(size_t bytes, const char *tag);
+void VBoxHost_RTMemFree(void *memory);
+
+static void check_kernel_symbols(void)
+{
+	u64 before = ktime_get_ns(), now = VBoxHost_RTTimeSystemNanoTS(), after = ktime_get_ns();
+	u8 *memory = VBoxHost_RTMemAllocZTag(64, "test");
+
+	check_int("the runtime's clock is the kernel's", before <= now && now <= after, 1);
+	check_int("the runtime's memory is there, and zero", memory && !memchr_inv(memory, 0, 64), 1);
+	VBoxHost_RTMemFree(memory);
+}
+
 static void check_objects(PSUPDRVSESSION session)
 {
 	void *object = SUPR0ObjRegister(session, OBJECT_TYPE_INTERNAL_NETWORK, destructor, &destroyed, &failures);
@@ -125,6 +141,7 @@ static int __init idc_test_init(void)
 	check_int("register", SUPR0IdcComponentRegisterFactory(&connection, &factory), VINF_SUCCESS);
 	check_int("register twice", SUPR0IdcComponentRegisterFactory(&connection, &factory), VERR_ALREADY_EXISTS);
 	check_symbols(session);
+	check_kernel_symbols();
 	check_objects(session);
 	check_second_connection();
 	check_int("deregister", SUPR0IdcComponentDeregisterFactory(&connection, &factory), VINF_SUCCESS);
