@@ -14,7 +14,7 @@ step counters-at-rest counters
 step nodes ls -l /dev/vboxdrv /dev/vboxdrvu
 step info /supctl info
 step selftest /supctl selftest
-step images /supctl selftest --image /exports.o --image /VMMR0.r0.o --image /rust.o
+step images /supctl selftest --image /exports.o --image /VMMR0.r0.o --image /rust.o --image /tracer.o
 step gip /supctl gip --count 5
 step bench /supctl bench --short
 /supctl hold > /tmp/hold &

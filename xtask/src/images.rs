@@ -68,9 +68,11 @@ fn from_rust(source: &str, object: &Path) -> Result<()> {
 /// Builds all of them; their names are their files'.
 pub fn build() -> Result<Vec<PathBuf>> {
     let folder = target("images")?;
-    let [exports, vmmr0, rust] = ["exports.o", "VMMR0.r0.o", "rust.o"].map(|name| folder.join(name));
+    let names = ["exports.o", "VMMR0.r0.o", "rust.o", "tracer.o"];
+    let [exports, vmmr0, rust, tracer] = names.map(|name| folder.join(name));
     from_c("exports.c", &exports)?;
     from_c("vmmr0.c", &vmmr0)?;
     from_rust("rust.rs", &rust)?;
-    Ok(vec![exports, vmmr0, rust])
+    from_c("tracer.c", &tracer)?;
+    Ok(vec![exports, vmmr0, rust, tracer])
 }
