@@ -1,6 +1,7 @@
 //! Build, demo and test automation: `cargo xtask help`.
 
 mod bench;
+mod book;
 mod coverage;
 mod cross;
 mod demo;
@@ -33,6 +34,7 @@ usage: cargo xtask COMMAND
                          freebsd vboxdrv.ko for FreeBSD 14 and 15; the newer one's path
                          solaris vboxdrv, a kernel module for illumos on amd64
                          windows VBoxDrv.sys for x64
+                         book    this project's documentation, by mdBook; its first page
                          supctl-windows  the client for Windows
                          legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd,
                                  solaris, os2, or x86_64 or i686 for programs in user mode; --all for all of them
@@ -51,6 +53,7 @@ fn build(artefact: &str) -> Result<()> {
         "freebsd" => freebsd::build()?,
         "solaris" => solaris::build()?,
         "windows" => windows::build()?,
+        "book" => book::build()?,
         "supctl-windows" => windows::build_supctl()?,
         other => return Err(format!("no artefact is called {other:?}; see `cargo xtask help`").into()),
     };

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::report::{Result, Tally};
 use crate::tools::{command, need, say};
-use crate::{demo, freebsd, legacy, panics, solaris, windows};
+use crate::{book, demo, freebsd, legacy, panics, solaris, windows};
 
 struct Step {
     name: &'static str,
@@ -16,6 +16,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", run: clippy },
     Step { name: "host tests", run: host_tests },
     Step { name: "documentation", run: documentation },
+    Step { name: "book", run: book::check },
     Step { name: "no panicking path", run: panics::check },
     Step { name: "freebsd module", run: freebsd::check },
     Step { name: "solaris module", run: solaris::check },
