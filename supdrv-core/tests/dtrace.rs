@@ -4,16 +4,16 @@ mod tracer_support;
 mod vtg_samples;
 
 use std::ffi::{CStr, c_int, c_void};
-use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ptr::{NonNull, null, null_mut};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use supdrv_core::abi::status::*;
-use supdrv_core::abi::tracer::{TracerReg, UserContext, UserContext32};
+use supdrv_core::abi::tracer::{TracerReg, UserContext, UserContext32, UserContext64};
 use supdrv_core::abi::vtg::LOCATION_ENABLED;
 use supdrv_core::mock::{Host, MockOs};
 use supdrv_core::os::SessionKind;
-use supdrv_core::tracer::dtrace::{ArgDescription, DtraceHost, HostAttribute, ProviderOps, registration};
+use supdrv_core::tracer::dtrace::{ArgDescription, DtraceHost, HostAttribute, ProviderOps, Registration};
 use tracer_support::{
     KernelObject, UserModule, fire, register_record, tracer_close, tracer_ioctl, tracer_open,
 };
@@ -34,6 +34,8 @@ struct Remembered {
     /// Module, function, name, frames, location; the id is the index + 1.
     probes: Vec<(String, String, String, c_int, usize)>,
     fired: Vec<(u32, [u64; 5])>,
+    /// Arguments from the sixth on, as the host got them while it worked on a probe.
+    asked: Vec<u64>,
     busy: u32,
     invalidated: u32,
     refuse: bool,
@@ -41,7 +43,7 @@ struct Remembered {
 
 static REMEMBERED: Mutex<Option<Remembered>> = Mutex::new(None);
 static ALONE: Mutex<()> = Mutex::new(());
-static LOCK: spin::Mutex<()> = spin::Mutex::new(());
+static LOCK: Mutex<()> = Mutex::new(());
 
 fn remembered<T>(what: impl FnOnce(&mut Remembered) -> T) -> T {
     what(REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
@@ -49,24 +51,39 @@ fn remembered<T>(what: impl FnOnce(&mut Remembered) -> T) -> T {
 
 struct Fake;
 
+static BRIDGE: Registration = Registration::new::<Fake>();
+
 // SAFETY: it remembers, and calls nobody.
 unsafe impl DtraceHost for Fake {
-    fn lock() -> &'static spin::Mutex<()> {
-        &LOCK
+    fn locked(what: impl FnOnce()) {
+        let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        what();
+    }
+
+    fn stack_end(_from: usize) -> usize {
+        // SAFETY: attributes of this thread, which are initialised by the call and destroyed once.
+        unsafe {
+            let mut attributes = std::mem::zeroed();
+            assert_eq!(libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes), 0);
+            let (mut low, mut bytes) = (null_mut(), 0);
+            assert_eq!(libc::pthread_attr_getstack(&raw const attributes, &raw mut low, &raw mut bytes), 0);
+            libc::pthread_attr_destroy(&raw mut attributes);
+            low as usize + bytes
+        }
     }
 
     fn register(
         name: &CStr,
         attributes: &[HostAttribute; 5],
         ops: &'static ProviderOps,
-        arg: *mut c_void,
+        arg: NonNull<c_void>,
         id: &AtomicUsize,
     ) -> Result<()> {
         remembered(|host| {
             if host.refuse {
                 return Err(VERR_INVALID_PARAMETER);
             }
-            let (name, arg) = (name.to_str().unwrap().to_owned(), arg as usize);
+            let (name, arg) = (name.to_str().unwrap().to_owned(), arg.as_ptr() as usize);
             host.providers.push(Some(Registered { name, attributes: *attributes, ops, arg }));
             id.store(host.providers.len(), Ordering::SeqCst);
             Ok(())
@@ -111,8 +128,14 @@ unsafe impl DtraceHost for Fake {
         remembered(|host| host.probes.iter().position(is_it).map_or(0, |index| index as u32 + 1))
     }
 
-    fn probe(id: u32, args: [u64; 5]) {
-        remembered(|host| host.fired.push((id, args)));
+    unsafe extern "C" fn probe(id: u32, a0: u64, a1: u64, a2: u64, a3: u64, a4: u64) {
+        remembered(|host| host.fired.push((id, [a0, a1, a2, a3, a4])));
+        // All providers have the same function, and the arguments are found without them.
+        let (ops, arg) = provider(0);
+        let value = ops.arg_value.unwrap();
+        // SAFETY: as the host calls it.
+        let asked = (5..22).map(|number| unsafe { value(arg, id, null_mut(), number, 0) }).collect();
+        remembered(|host| host.asked = asked);
     }
 }
 
@@ -127,7 +150,8 @@ impl Setup {
     fn new() -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         *REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let reg = &*Box::leak(Box::new(registration::<Fake>()));
+        // SAFETY: the record, which lives for ever.
+        let reg = unsafe { BRIDGE.as_tracer().as_ref() };
         let os = MockOs::new();
         os.set_native_tracer((&raw const *reg) as usize);
         Self { os, reg, _alone: alone }
@@ -310,7 +334,7 @@ fn nobody_opens_dtrace_through_the_driver_and_no_other_tracer_comes() {
     assert_eq!(tracer_open(&client, 0, 0), Err(VERR_NOT_SUPPORTED));
     assert_eq!(tracer_ioctl(&client, 0, 0).0, Err(VERR_SUPDRV_TRACER_NOT_OPENED));
     assert_eq!(tracer_close(&client), Err(VERR_SUPDRV_TRACER_NOT_OPENED));
-    let other = registration::<Fake>();
+    let other = Registration::new::<Fake>();
     let status = register_record(&driver, (&raw const other) as usize).map(drop);
     assert_eq!(status, Err(VERR_SUPDRV_TRACER_ALREADY_REGISTERED));
     remembered(|host| host.refuse = true);
@@ -392,8 +416,60 @@ fn large_arguments_of_32_bit_code_are_put_together() {
     words.args = std::array::from_fn(|index| 0x10 + index as u32);
     let mut context = UserContext::read_from_bytes(words.as_bytes()).unwrap();
     client.session().tracer_umod_fire(&mut context);
-    remembered(|host| assert_eq!(host.fired, [(2, [0x10, 0x12_0000_0011, 0x13, 0x14, 0x16_0000_0015])]));
+    remembered(|host| {
+        assert_eq!(host.fired, [(2, [0x10, 0x12_0000_0011, 0x13, 0x14, 0x16_0000_0015])]);
+        assert_eq!(host.asked[..2], [0x17, 0x19_0000_0018]);
+        // The words behind the listed arguments, each for itself, as far as there are any.
+        let rest: Vec<u64> = (0x1a..0x24).chain(std::iter::repeat(u64::MAX)).take(15).collect();
+        assert_eq!(host.asked[2..], rest);
+    });
 }
+
+#[test]
+fn arguments_of_64_bit_code_are_as_many_as_it_sends() {
+    let setup = Setup::new();
+    let host = Host::on(&setup.os).unwrap();
+    let client = host.open();
+    let module = UserModule::place(&setup.os, &named("u64-valid"));
+    module.register(&client).unwrap();
+    provide(0, null());
+    set(0, 1, true);
+    let mut words = UserContext64::new_zeroed();
+    (words.id, words.bits) = (1, 64);
+    words.args = std::array::from_fn(|index| 0x1_0000_0010 + index as u64);
+    let mut context = UserContext::read_from_bytes(words.as_bytes()).unwrap();
+    client.session().tracer_umod_fire(&mut context);
+    remembered(|host| {
+        assert_eq!(host.fired, [(2, std::array::from_fn(|index| 0x1_0000_0010 + index as u64))]);
+        let rest: Vec<u64> =
+            (0x1_0000_0015..0x1_0000_001a).chain(std::iter::repeat(u64::MAX)).take(17).collect();
+        assert_eq!(host.asked, rest);
+    });
+}
+
+type FireKernel = unsafe extern "C" fn(
+    usize,
+    usize,
+    usize,
+    usize,
+    usize,
+    usize,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+);
 
 #[test]
 fn a_kernel_probe_fires_with_its_id_and_one_without_does_not() {
@@ -402,21 +478,95 @@ fn a_kernel_probe_fires_with_its_id_and_one_without_does_not() {
     let driver = host.open_as(SessionKind::Kernel).unwrap();
     let object = KernelObject::place(&named("k64-valid"));
     object.register_driver(&driver).unwrap();
-    // SAFETY: the callback has this signature.
-    let fire_kernel = unsafe {
-        std::mem::transmute::<usize, unsafe extern "C" fn(usize, usize, usize, usize, usize, usize)>(
-            setup.reg.fire_kernel,
-        )
-    };
-    let fire = || {
-        // SAFETY: a location.
-        unsafe { fire_kernel(object.header + 0x160, 1, 2, 3, 4, usize::MAX) };
+    // SAFETY: the callback has this signature, and leaves alone what is behind the arguments that it knows.
+    let fire_kernel = unsafe { std::mem::transmute::<usize, FireKernel>(setup.reg.fire_kernel) };
+    let fire = |location: usize| {
+        // SAFETY: a location, or an address that isn't looked at.
+        unsafe {
+            fire_kernel(
+                location,
+                1,
+                2,
+                3,
+                4,
+                usize::MAX,
+                105,
+                106,
+                107,
+                108,
+                109,
+                110,
+                111,
+                112,
+                113,
+                114,
+                115,
+                116,
+                117,
+                118,
+                119,
+            );
+        }
         remembered(|host| std::mem::take(&mut host.fired))
     };
-    assert_eq!(fire(), [], "no probe was made yet");
+    let location = object.header + 0x160;
+    assert_eq!(fire(location), [], "no probe was made yet");
     provide(0, null());
-    assert_eq!(fire(), [(2, [1, 2, 3, 4, u64::MAX])]);
-    let value = provider(0).0.arg_value.unwrap();
+    assert_eq!(fire(location), [(2, [1, 2, 3, 4, u64::MAX])]);
+    remembered(|host| {
+        let expected: Vec<u64> = (105..120).chain([u64::MAX; 2]).collect();
+        assert_eq!(host.asked, expected);
+    });
+    assert_eq!([fire(0), fire(8)], [[], []], "no location");
+    let (ops, arg) = provider(0);
+    let value = ops.arg_value.unwrap();
     // SAFETY: as the host calls it.
-    assert_eq!(unsafe { value(provider(0).1, 2, null_mut(), 20, 0) }, u64::MAX);
+    let value = |number| unsafe { value(arg, 2, null_mut(), number, 0) };
+    assert_eq!([-1, 0, 4, 5, 19, 20].map(value), [u64::MAX; 6], "no probe is being worked on");
+}
+
+#[test]
+fn an_argument_is_not_looked_for_in_a_provider_that_is_going() {
+    let setup = Setup::new();
+    let host = Host::on(&setup.os).unwrap();
+    let driver = host.open_as(SessionKind::Kernel).unwrap();
+    let object = KernelObject::place(&named("k64-valid"));
+    object.register_driver(&driver).unwrap();
+    provide(0, null());
+    remembered(|host| host.busy = 2);
+    let location = object.header + 0x160;
+    // SAFETY: the id of the location, which nobody else uses now.
+    let id = unsafe { &*((location + 4) as *const AtomicU32) };
+    let old = id.load(Ordering::SeqCst);
+    host.driver().tracer().deregister_driver(driver.session());
+    assert_eq!(id.swap(old, Ordering::SeqCst), 0);
+    // SAFETY: the callback has this signature.
+    let fire_kernel = unsafe { std::mem::transmute::<usize, FireKernel>(setup.reg.fire_kernel) };
+    // SAFETY: a location, whose probe the host hasn't forgotten.
+    unsafe {
+        fire_kernel(
+            object.header + 0x160,
+            1,
+            2,
+            3,
+            4,
+            5,
+            6,
+            7,
+            8,
+            9,
+            10,
+            11,
+            12,
+            13,
+            14,
+            15,
+            16,
+            17,
+            18,
+            19,
+            20,
+        )
+    };
+    remembered(|host| assert_eq!(host.asked, [u64::MAX; 17]));
 }

@@ -29,6 +29,17 @@ const KERNEL_CODE: &str = "-C code-model=kernel -C relocation-model=static -C re
     -C force-unwind-tables=no -C jump-tables=no";
 const USER_CODE: &str = "-C relocation-model=pic -C force-unwind-tables=yes";
 
+/// The host's DTrace, and the shell's function for it.
+const DTRACE: &[&str] = &[
+    "dtrace_invalidate",
+    "dtrace_probe",
+    "dtrace_probe_create",
+    "dtrace_probe_lookup",
+    "dtrace_register",
+    "dtrace_unregister",
+    "supdrvOSDTraceStackEnd",
+];
+
 /// All targets. Compilers for Darwin zero memory with a function of the kernel's libkern. The last two are for programs that test the library in user mode.
 pub const TARGETS: &[Target] = &[
     Target {
@@ -70,6 +81,22 @@ pub const TARGETS: &[Target] = &[
         rustflags: "",
         underscore: false,
         surroundings: &[],
+    },
+    Target {
+        name: "freebsd-dtrace",
+        triple: "x86_64-freebsd-kernel",
+        features: "bsd,dtrace",
+        rustflags: "",
+        underscore: false,
+        surroundings: DTRACE,
+    },
+    Target {
+        name: "solaris-dtrace",
+        triple: "x86_64-solaris-kernel",
+        features: "solaris,image-words,dtrace",
+        rustflags: "",
+        underscore: false,
+        surroundings: DTRACE,
     },
     Target {
         name: "os2",

@@ -36,8 +36,8 @@ usage: cargo xtask COMMAND
                          windows VBoxDrv.sys for x64
                          book    this project's documentation, by mdBook; its first page
                          supctl-windows  the client for Windows
-                         legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd,
-                                 solaris, os2, or x86_64 or i686 for programs in user mode; --all for all of them
+                         legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd, solaris,
+                                 freebsd-dtrace, solaris-dtrace, os2, or x86_64 or i686 for programs in user mode; --all for all of them
   panics               counts the panicking paths in the core's release builds; fails if there are any
   coverage             runs the core's tests and prints which lines they reach
   bench                instructions that requests and services cost on the host, and whether that grows with what is open

@@ -25,6 +25,8 @@
 )]
 
 mod cpu;
+#[cfg(all(feature = "legacy-dtrace", target_arch = "x86_64"))]
+mod dtrace;
 mod exports;
 mod ffi;
 mod image;
@@ -152,6 +154,11 @@ impl OsPolicy for Legacy {
 
     fn tracer_globals(&self) -> Option<crate::tracer::TracerGlobals> {
         Some(<exports::Runtime as crate::ring0::Ring0>::tracer_globals())
+    }
+
+    #[cfg(all(feature = "legacy-dtrace", target_arch = "x86_64"))]
+    fn native_tracer(&self) -> Option<NonNull<crate::abi::tracer::TracerReg>> {
+        Some(dtrace::native_tracer())
     }
 
     fn gip_published(&self, address: usize) {

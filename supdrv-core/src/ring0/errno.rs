@@ -116,7 +116,8 @@ fn number(numbers: &[u16; 5], errno: Errno) -> u32 {
     })
 }
 
-fn status_of(errno: Errno, native: u32) -> Status {
+/// The status that stands for a native number.
+pub fn status_of(errno: Errno, native: u32) -> Status {
     if native == 0 {
         return VINF_SUCCESS;
     }

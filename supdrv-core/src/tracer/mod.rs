@@ -24,7 +24,7 @@
 //! or the tracer away closes its gate first and waits until it is idle.
 
 mod copy;
-#[cfg(feature = "dtrace")]
+#[cfg(all(feature = "dtrace", target_arch = "x86_64", not(windows)))]
 pub mod dtrace;
 mod marks;
 mod ops;
