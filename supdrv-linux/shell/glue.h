@@ -50,6 +50,7 @@ void supdrv_timers_cpu_event(bool online, unsigned int cpu);
 #define SUPDRV_TIMER_SUSPENDED (-69)
 #define SUPDRV_NO_LOW_MEMORY (-72)
 #define SUPDRV_NO_PHYS_MEMORY (-73)
+#define SUPDRV_ADDRESS_TOO_BIG (-74)
 #define SUPDRV_MAP_FAILED (-75)
 #define SUPDRV_NO_EXEC_MEMORY (-96)
 #define SUPDRV_CPU_OFFLINE (-800)

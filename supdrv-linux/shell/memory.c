@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR CDDL-1.0
 /*
- * Memory objects: pages of our own, pinned user pages, and mappings of both.
+ * Memory objects: pages of our own, pinned user pages, physical memory that was there before, and mappings of all of them.
  *
  * User mappings belong to files of a private pseudo file system, one file per mapping, so that they can be torn down from any
  * process: unmap_mapping_range() empties them wherever they are, and only then are the pages freed. Whoever touches an emptied
@@ -9,6 +9,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
+#include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/module.h>
@@ -24,12 +25,14 @@
 static atomic64_t object_count, owned_count, pinned_count;
 extern atomic64_t supdrv_exec_pages;
 
-enum kind { OWNED, PINNED, KERNEL_MAP, USER_MAP };
+enum kind { OWNED, PINNED, ENTERED, KERNEL_MAP, USER_MAP };
 
 struct memobj {
 	enum kind kind;
 	unsigned long count; /* pages */
-	struct page **pages; /* of the parent, in mappings */
+	struct page **pages; /* of the parent, in mappings; NULL for entered memory */
+	u64 phys; /* of entered memory and its mappings */
+	bool device; /* entered memory: not cached */
 	void *kernel;
 	unsigned long user;
 	bool exec;
@@ -40,6 +43,7 @@ struct memobj {
 
 int supdrv_glue_mem_alloc(u32 kind, size_t bytes, u32 prot, struct memobj **object);
 int supdrv_glue_mem_alloc_phys(size_t bytes, u64 highest, size_t align, bool contiguous, struct memobj **object);
+int supdrv_glue_mem_enter_phys(u64 phys, size_t bytes, bool device, struct memobj **object);
 int supdrv_glue_mem_lock(unsigned long address, size_t bytes, bool write, struct memobj **object);
 int supdrv_glue_mem_map_kernel(struct memobj *parent, size_t offset, size_t bytes, struct memobj **object);
 int supdrv_glue_mem_map_user(struct memobj *parent, u32 prot, struct memobj **object);
@@ -202,6 +206,48 @@ int supdrv_glue_mem_alloc_phys(size_t bytes, u64 highest, size_t align, bool con
 	return SUPDRV_OK;
 }
 
+/* Memory or a device that is there already: the caller knows that it stays. */
+int supdrv_glue_mem_enter_phys(u64 phys, size_t bytes, bool device, struct memobj **out)
+{
+	struct memobj *object;
+
+	if ((phys + bytes - 1) >> boot_cpu_data.x86_phys_bits)
+		return SUPDRV_ADDRESS_TOO_BIG;
+	object = new_object(ENTERED, bytes >> PAGE_SHIFT);
+	if (!object)
+		return SUPDRV_NO_MEMORY;
+	object->phys = phys;
+	object->device = device;
+	*out = object;
+	return SUPDRV_OK;
+}
+
+/* What a mapping shows. */
+static void show_parent(struct memobj *object, const struct memobj *parent, size_t offset)
+{
+	if (parent->pages)
+		object->pages = parent->pages + (offset >> PAGE_SHIFT);
+	object->phys = parent->phys + offset;
+	object->device = parent->device;
+}
+
+static void *map_entered(const struct memobj *object)
+{
+	size_t bytes = object->count << PAGE_SHIFT;
+
+	return object->device ? (void __force *)ioremap(object->phys, bytes) : memremap(object->phys, bytes, MEMREMAP_WB);
+}
+
+static void unmap_kernel(const struct memobj *object)
+{
+	if (object->pages)
+		vunmap(object->kernel);
+	else if (object->device)
+		iounmap((void __iomem __force *)object->kernel);
+	else
+		memunmap(object->kernel);
+}
+
 int supdrv_glue_mem_lock(unsigned long address, size_t bytes, bool write, struct memobj **out)
 {
 	unsigned int flags = FOLL_LONGTERM | (write ? FOLL_WRITE : 0);
@@ -247,8 +293,8 @@ int supdrv_glue_mem_map_kernel(struct memobj *parent, size_t offset, size_t byte
 
 	if (!object)
 		return SUPDRV_NO_MEMORY;
-	object->pages = parent->pages + (offset >> PAGE_SHIFT);
-	object->kernel = map_pages(object->pages, object->count, false);
+	show_parent(object, parent, offset);
+	object->kernel = object->pages ? map_pages(object->pages, object->count, false) : map_entered(object);
 	if (!object->kernel) {
 		free_object(object);
 		return SUPDRV_MAP_FAILED;
@@ -301,7 +347,11 @@ static int map_file_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!(object->prot & SUPDRV_PROT_WRITE))
 		vma->vm_flags &= ~VM_MAYWRITE;
 #endif
-	return vm_insert_pages(vma, vma->vm_start, object->pages, &count);
+	if (object->pages)
+		return vm_insert_pages(vma, vma->vm_start, object->pages, &count);
+	if (object->device)
+		vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+	return remap_pfn_range(vma, vma->vm_start, object->phys >> PAGE_SHIFT, count << PAGE_SHIFT, vma->vm_page_prot);
 }
 
 static const struct file_operations map_fops = {
@@ -338,7 +388,7 @@ int supdrv_glue_mem_map_user(struct memobj *parent, u32 prot, struct memobj **ou
 
 	if (!object)
 		return rc;
-	object->pages = parent->pages;
+	show_parent(object, parent, 0);
 	object->prot = prot;
 	object->inode = alloc_anon_inode(maps_mount->mnt_sb);
 	if (IS_ERR(object->inode))
@@ -412,7 +462,7 @@ static void unpin(struct memobj *object)
 void supdrv_glue_mem_free(struct memobj *object)
 {
 	if (object->kernel)
-		vunmap(object->kernel);
+		unmap_kernel(object);
 	switch (object->kind) {
 	case OWNED:
 		free_pages_of(object);
@@ -423,6 +473,7 @@ void supdrv_glue_mem_free(struct memobj *object)
 	case USER_MAP:
 		unmap_user(object);
 		break;
+	case ENTERED:
 	case KERNEL_MAP:
 		break;
 	}
@@ -447,7 +498,9 @@ size_t supdrv_glue_mem_size(const struct memobj *object)
 /* All ones beyond the end. */
 u64 supdrv_glue_mem_phys(const struct memobj *object, size_t index)
 {
-	return index < object->count ? (u64)page_to_pfn(object->pages[index]) << PAGE_SHIFT : U64_MAX;
+	if (index >= object->count)
+		return U64_MAX;
+	return object->pages ? (u64)page_to_pfn(object->pages[index]) << PAGE_SHIFT : object->phys + (index << PAGE_SHIFT);
 }
 
 void supdrv_memory_counters(u64 counters[4])

@@ -24,6 +24,7 @@ typedef void (*supdrv_preempt_fn)(u32 event, void *context);
 void *supdrv_glue_alloc_atomic(size_t bytes);
 void supdrv_glue_free_atomic(void *memory);
 int supdrv_glue_kernel_copy_from(void *to, unsigned long from, size_t bytes);
+int supdrv_glue_kernel_copy_to(unsigned long to, const u8 *from, size_t bytes);
 bool supdrv_glue_is_user_address(unsigned long address);
 s64 supdrv_glue_wall_clock_ns(void);
 int supdrv_glue_poke(u32 cpu);
@@ -55,6 +56,25 @@ int supdrv_glue_kernel_copy_from(void *to, unsigned long from, size_t bytes)
 	return copy_from_kernel_nofault(to, (const void *)from, bytes) ? SUPDRV_ACCESS_DENIED : SUPDRV_OK;
 #else
 	return probe_kernel_read(to, (const void *)from, bytes) ? SUPDRV_ACCESS_DENIED : SUPDRV_OK;
+#endif
+}
+
+/* The kernel's own function isn't for modules, what it is made of is. */
+int supdrv_glue_kernel_copy_to(unsigned long to, const u8 *from, size_t bytes)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 10, 0)
+	if (to < TASK_SIZE_MAX)
+		return SUPDRV_ACCESS_DENIED;
+	pagefault_disable();
+	for (; bytes; to++, from++, bytes--)
+		__put_kernel_nofault((u8 *)to, from, u8, fault);
+	pagefault_enable();
+	return SUPDRV_OK;
+fault:
+	pagefault_enable();
+	return SUPDRV_ACCESS_DENIED;
+#else
+	return SUPDRV_NOT_SUPPORTED;
 #endif
 }
 

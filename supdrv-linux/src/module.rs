@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use supdrv_core::abi::status::{Result, VERR_NO_MEMORY, VERR_NOT_SUPPORTED};
 use supdrv_core::os::{
-    Errno, OsModule, PreemptCallback, PreemptEvent, PreemptHook, ThreadEntry, ThreadPriority,
+    CachePolicy, Errno, OsModule, PreemptCallback, PreemptEvent, PreemptHook, ThreadEntry, ThreadPriority,
 };
 use supdrv_core::ring0::events;
 
@@ -26,6 +26,7 @@ unsafe extern "C" {
         contiguous: bool,
         object: *mut *mut Opaque,
     ) -> c_int;
+    fn supdrv_glue_mem_enter_phys(phys: u64, bytes: usize, device: bool, object: *mut *mut Opaque) -> c_int;
     fn supdrv_glue_sleep_interruptible_ms(millis: u32) -> c_int;
     fn supdrv_glue_thread_spawn(
         entry: ThreadEntry,
@@ -41,6 +42,7 @@ unsafe extern "C" {
     fn supdrv_glue_preempt_hook_free(hook: *mut Hooked);
     // Class D.
     fn supdrv_glue_kernel_copy_from(to: *mut u8, from: usize, bytes: usize) -> c_int;
+    fn supdrv_glue_kernel_copy_to(to: usize, from: *const u8, bytes: usize) -> c_int;
     fn supdrv_glue_poke(cpu: u32) -> c_int;
     fn supdrv_glue_preempt_hook_enable(hook: *mut Hooked);
     fn supdrv_glue_preempt_hook_disable(hook: *mut Hooked);
@@ -102,8 +104,17 @@ impl OsModule for Linux {
         created(|object| unsafe { supdrv_glue_mem_alloc_phys(size_bytes, highest, 0, false, object) })
     }
 
+    fn mem_enter_phys(&self, phys: u64, size_bytes: usize, cache: CachePolicy) -> Result<Handle> {
+        let device = cache == CachePolicy::Mmio;
+        created(|object| unsafe { supdrv_glue_mem_enter_phys(phys, size_bytes, device, object) })
+    }
+
     fn kernel_copy_from(&self, to: &mut [u8], from: usize) -> Result<()> {
         check(unsafe { supdrv_glue_kernel_copy_from(to.as_mut_ptr(), from, to.len()) })
+    }
+
+    fn kernel_copy_to(&self, to: usize, from: &[u8]) -> Result<()> {
+        check(unsafe { supdrv_glue_kernel_copy_to(to, from.as_ptr(), from.len()) })
     }
 
     fn is_user_address(&self, address: usize) -> bool {

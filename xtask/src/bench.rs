@@ -1,6 +1,6 @@
 //! What requests and services cost on the host, in instructions, and whether that grows with what is open.
 //!
-//! `supdrv-core/benches/cost.rs` has the cases. Each runs in a process of its own under callgrind, which counts only the operations, not
+//! `supdrv-core/benches/cost/` has the cases. Each runs in a process of its own under callgrind, which counts only the operations, not
 //! their preparation. Counts depend on the compiler, not on the machine's speed or load.
 
 use std::path::{Path, PathBuf};

@@ -29,6 +29,7 @@ pub enum Call {
     MemMapUser,
     MemProtect,
     MemFree,
+    MemEnterPhys,
     UserCopyFrom,
     UserCopyTo,
     SleepMs,

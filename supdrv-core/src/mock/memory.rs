@@ -25,8 +25,9 @@ use super::user::Space;
 use super::{Call, Class, Codes, Kind, Machine, MockOs, locked};
 use crate::abi::Status;
 use crate::abi::status::{
-    Result, VERR_ACCESS_DENIED, VERR_INVALID_PARAMETER, VERR_LOCK_FAILED, VERR_MAP_FAILED,
-    VERR_NO_CONT_MEMORY, VERR_NO_LOW_MEMORY, VERR_NO_MEMORY, VERR_NOT_SUPPORTED,
+    Result, VERR_ACCESS_DENIED, VERR_ADDRESS_TOO_BIG, VERR_INVALID_PARAMETER, VERR_LOCK_FAILED,
+    VERR_MAP_FAILED, VERR_NO_CONT_MEMORY, VERR_NO_LOW_MEMORY, VERR_NO_MEMORY, VERR_NO_PHYS_MEMORY,
+    VERR_NOT_SUPPORTED,
 };
 use crate::os::{AllocKind, MemProt, OsIdentity, OsMemory, PAGE_SHIFT, PAGE_SIZE, ProcessHandle};
 
@@ -114,13 +115,28 @@ impl Memory {
         }
     }
 
-    fn take_contiguous(&mut self, pages: u64) -> Option<Frame> {
-        let (&first, &len) = self.contiguous.iter().find(|(_, len)| **len >= pages)?;
-        self.contiguous.remove(&first);
-        if len > pages {
-            self.contiguous.insert(first + pages, len - pages);
+    /// A block that begins at a multiple of `align` frames and ends below `end`.
+    fn take_contiguous(&mut self, pages: u64, align: u64, end: Frame) -> Option<Frame> {
+        let fits = |(&free, &len): (&Frame, &u64)| {
+            let first = free.next_multiple_of(align);
+            (first + pages <= (free + len).min(end)).then_some((free, len, first))
+        };
+        let (free, len, first) = self.contiguous.iter().find_map(fits)?;
+        self.contiguous.remove(&free);
+        for (rest, rest_end) in [(free, first), (first + pages, free + len)] {
+            if rest < rest_end {
+                self.contiguous.insert(rest, rest_end - rest);
+            }
         }
         Some(first)
+    }
+
+    /// A block of pages below `end`.
+    fn allocate_block(&mut self, pages: u64, align: u64, end: Frame) -> Option<Vec<Frame>> {
+        let first = self.take_contiguous(pages, align, end)?;
+        let frames: Vec<Frame> = (first..first + pages).collect();
+        self.retain(&frames);
+        Some(frames)
     }
 
     fn give_contiguous(&mut self, frame: Frame) {
@@ -139,7 +155,7 @@ impl Memory {
     pub fn allocate(&mut self, kind: AllocKind, pages: usize) -> Result<Vec<Frame>> {
         let frames: Option<Vec<Frame>> = match kind {
             AllocKind::Contiguous => {
-                self.take_contiguous(pages as u64).map(|first| (first..first + pages as u64).collect())
+                return self.allocate_block(pages as u64, 1, HIGH_FIRST).ok_or(VERR_NO_CONT_MEMORY);
             }
             AllocKind::Low => (0..pages).map(|_| self.low.take(1)).collect(),
             AllocKind::Page | AllocKind::Unmapped => (0..pages)
@@ -280,6 +296,8 @@ pub struct MemObj {
     frames: Vec<Frame>,
     /// Mappings of a primary object; shared with them.
     mappings: Arc<AtomicUsize>,
+    /// Whether the pages live as long as the object: not if they were there before.
+    keeps: bool,
     freed: bool,
 }
 
@@ -307,8 +325,15 @@ impl MemObj {
     }
 
     fn new(machine: &Arc<Machine>, role: Role, address: usize, frames: Vec<Frame>) -> Self {
-        let object =
-            Self { machine: machine.clone(), role, address, frames, mappings: Arc::default(), freed: false };
+        let object = Self {
+            machine: machine.clone(),
+            role,
+            address,
+            frames,
+            mappings: Arc::default(),
+            keeps: true,
+            freed: false,
+        };
         machine.account.made(object.kind());
         object
     }
@@ -317,6 +342,7 @@ impl MemObj {
         parent.mappings.fetch_add(1, Ordering::Relaxed);
         let mut mapping = Self::new(&parent.machine, role, address, frames);
         mapping.mappings = parent.mappings.clone();
+        mapping.keeps = parent.keeps;
         mapping
     }
 }
@@ -355,6 +381,53 @@ impl Machine {
     #[must_use]
     pub fn frames_in_use(&self) -> usize {
         locked(&self.memory).references.len()
+    }
+}
+
+/// What modules alone ask for.
+impl<E: Codes> MockOs<E> {
+    pub(super) fn alloc_phys(&self, bytes: usize, highest: u64, align: usize) -> Result<MemObj> {
+        self.require(Class::T, Call::MemAlloc);
+        self.fallible(Call::MemAlloc, VERR_NO_PHYS_MEMORY)?;
+        self.check_size(bytes);
+        let (pages, align) = ((bytes >> PAGE_SHIFT) as u64, (align >> PAGE_SHIFT) as u64);
+        let frames =
+            locked(&self.memory).allocate_block(pages, align, highest.saturating_add(1) >> PAGE_SHIFT);
+        let frames = frames.ok_or(VERR_NO_PHYS_MEMORY)?;
+        Ok(MemObj::new(self.machine(), Role::Pages, 0, frames))
+    }
+
+    pub(super) fn alloc_phys_nc(&self, bytes: usize, highest: u64) -> Result<MemObj> {
+        self.require(Class::T, Call::MemAlloc);
+        self.fallible(Call::MemAlloc, VERR_NO_PHYS_MEMORY)?;
+        self.check_size(bytes);
+        let mut memory = locked(&self.memory);
+        if !memory.unmapped {
+            return Err(VERR_NOT_SUPPORTED);
+        }
+        let kind = if highest == u64::MAX { AllocKind::Unmapped } else { AllocKind::Low };
+        let frames = memory.allocate(kind, bytes >> PAGE_SHIFT).map_err(|_| VERR_NO_PHYS_MEMORY)?;
+        if frames.iter().any(|frame| (frame + 1) << PAGE_SHIFT > highest.saturating_add(1)) {
+            memory.release(&frames);
+            return Err(VERR_NO_PHYS_MEMORY);
+        }
+        drop(memory);
+        Ok(MemObj::new(self.machine(), Role::Pages, 0, frames))
+    }
+
+    /// Memory that is there already: nobody owns it by this.
+    pub(super) fn enter_phys(&self, phys: u64, bytes: usize) -> Result<MemObj> {
+        self.require(Class::T, Call::MemEnterPhys);
+        self.fallible(Call::MemEnterPhys, VERR_NO_MEMORY)?;
+        self.check_size(bytes);
+        let end = phys
+            .checked_add(bytes as u64)
+            .filter(|end| *end <= PHYSICAL_BYTES)
+            .ok_or(VERR_ADDRESS_TOO_BIG)?;
+        let frames = (phys >> PAGE_SHIFT..end >> PAGE_SHIFT).collect();
+        let mut object = MemObj::new(self.machine(), Role::Pages, 0, frames);
+        object.keeps = false;
+        Ok(object)
     }
 }
 
@@ -431,7 +504,9 @@ impl<E: Codes> OsMemory for MockOs<E> {
         }
         let frames = parent.part(offset_bytes, size_bytes)?.to_vec();
         let address = memory.map(&frames, prot)?;
-        memory.retain(&frames);
+        if parent.keeps {
+            memory.retain(&frames);
+        }
         drop(memory);
         Ok(MemObj::mapping_of(parent, Role::KernelMap, address, frames))
     }
@@ -444,7 +519,9 @@ impl<E: Codes> OsMemory for MockOs<E> {
         }
         let mut memory = locked(&self.memory);
         let address = memory.map(&parent.frames, prot)?;
-        memory.retain(&parent.frames);
+        if parent.keeps {
+            memory.retain(&parent.frames);
+        }
         memory.spaces.entry(process).or_default().insert(address, &parent.frames, prot);
         drop(memory);
         Ok(MemObj::mapping_of(parent, Role::UserMap { process }, address, parent.frames.clone()))
@@ -496,7 +573,9 @@ impl<E: Codes> OsMemory for MockOs<E> {
         if object.address != 0 && !gone_already {
             memory.unmap(object.address, object.bytes());
         }
-        memory.release(&object.frames);
+        if object.keeps {
+            memory.release(&object.frames);
+        }
         drop(memory);
         object.freed = true;
         self.account.gone(object.kind());

@@ -16,7 +16,8 @@ use crate::abi::status::{
     Result, VERR_ACCESS_DENIED, VERR_CPU_OFFLINE, VERR_INTERRUPTED, VERR_NO_MEMORY, VERR_NOT_SUPPORTED,
 };
 use crate::os::{
-    Errno, OsModule, OsTime, PreemptCallback, PreemptEvent, PreemptHook, ThreadEntry, ThreadPriority,
+    CachePolicy, Errno, OsModule, OsTime, PreemptCallback, PreemptEvent, PreemptHook, ThreadEntry,
+    ThreadPriority,
 };
 
 /// Threads, hooks and what else modules started.
@@ -116,6 +117,18 @@ impl<E: Codes> OsModule for MockOs<E> {
     unsafe fn heap_free_any_context(&self, ptr: NonNull<u8>, layout: Layout) {
         // SAFETY: conditions of the function.
         unsafe { self.heap_unblock(ptr, layout) };
+    }
+
+    fn mem_alloc_phys(&self, size_bytes: usize, highest: u64, align_bytes: usize) -> Result<Self::MemObj> {
+        self.alloc_phys(size_bytes, highest, align_bytes)
+    }
+
+    fn mem_alloc_phys_nc(&self, size_bytes: usize, highest: u64) -> Result<Self::MemObj> {
+        self.alloc_phys_nc(size_bytes, highest)
+    }
+
+    fn mem_enter_phys(&self, phys: u64, size_bytes: usize, _cache: CachePolicy) -> Result<Self::MemObj> {
+        self.enter_phys(phys, size_bytes)
     }
 
     fn kernel_copy_from(&self, to: &mut [u8], from: usize) -> Result<()> {

@@ -46,11 +46,15 @@ u16 RTNetIPv4FinalizeChecksum(u32 sum);
 u32 RTProcSelf(void);
 handle RTR0ProcHandleSelf(void);
 bool RTR0MemKernelIsValidAddr(void *at), RTR0MemUserIsValidAddr(usize at), RTR0MemAreKrnlAndUsrDifferent(void);
+int RTR0MemKernelCopyTo(void *to, const void *from, usize bytes), RTR0MemUserCopyTo(usize to, const void *from, usize bytes);
 int RTR0MemKernelCopyFrom(void *to, const void *from, usize bytes), RTR0MemUserCopyFrom(void *to, usize from, usize bytes);
 int RTR0MemUserCopyTo(usize to, const void *from, usize bytes);
 int RTR0MemObjAllocPageTag(handle *object, usize bytes, bool execute, const char *tag);
 int RTR0MemObjAllocLowTag(handle *object, usize bytes, bool execute, const char *tag);
 int RTR0MemObjAllocContTag(handle *object, usize bytes, bool execute, const char *tag);
+int RTR0MemObjAllocPhysExTag(handle *object, usize bytes, u64 highest, usize align, const char *tag);
+int RTR0MemObjAllocPhysNCTag(handle *object, usize bytes, u64 highest, const char *tag);
+int RTR0MemObjEnterPhysTag(handle *object, u64 phys, usize bytes, u32 cache, const char *tag);
 int RTR0MemObjMapKernelTag(handle *map, handle object, void *fixed, usize align, u32 prot, const char *tag);
 int RTR0MemObjMapUserTag(handle *map, handle object, usize fixed, usize align, u32 prot, handle process, const char *tag);
 int RTR0MemObjFree(handle object, bool mappings);
@@ -235,7 +239,10 @@ CHECK(addresses)
     u64 one = 1, two = 0;
     WANT(RTR0MemKernelIsValidAddr(&one));
     WANT(RTR0MemKernelCopyFrom(&two, &one, sizeof(one)) == 0 && two == 1);
-    WANT(RTR0MemUserCopyFrom(&two, 0x10, sizeof(two)) != 0);
+    WANT(RTR0MemUserCopyFrom(&two, 0x10, sizeof(two)) != 0 && RTR0MemUserCopyTo(0x10, &two, sizeof(two)) != 0);
+    one = 3;
+    int result = RTR0MemKernelCopyTo(&two, &one, sizeof(two));
+    WANT(result == -37 || (result == 0 && two == 3 && RTR0MemKernelCopyTo((void *)0x10, &one, sizeof(one)) != 0));
     RTR0MemUserIsValidAddr(0x10);
     RTR0MemAreKrnlAndUsrDifferent();
     return 0;
@@ -259,6 +266,34 @@ CHECK(memory_objects)
     int result = RTR0MemObjMapKernelTag(&map, object, (void *)~(usize)0, 0, READ_WRITE, "exports.c");
     WANT(result == 0 || result == -37);
     WANT(RTR0MemObjFree(object, 1) == 0);
+    return 0;
+}
+
+CHECK(physical_memory)
+{
+    handle block = NULL, entered = NULL, map = NULL;
+    int result = RTR0MemObjAllocPhysExTag(&block, 2 * PAGE, 0xffffffff, PAGE, "exports.c");
+    if (result == -37)
+        return 0;
+    WANT(result == 0);
+    u64 phys = RTR0MemObjGetPagePhysAddr(block, 0);
+    WANT(phys + 2 * PAGE <= 0x100000000 && RTR0MemObjGetPagePhysAddr(block, 1) == phys + PAGE && !RTR0MemObjAddress(block));
+    WANT(RTR0MemObjMapUserTag(&map, block, ~(usize)0, 0, READ_WRITE, RTR0ProcHandleSelf(), "exports.c") == 0);
+    u32 value = 0x5eed, seen = 0;
+    WANT(RTR0MemUserCopyTo(RTR0MemObjAddressR3(map) + PAGE, &value, 4) == 0);
+    result = RTR0MemObjEnterPhysTag(&entered, phys + PAGE, PAGE, 0, "exports.c");
+    if (result != -37) {
+        WANT(result == 0 && RTR0MemObjGetPagePhysAddr(entered, 0) == phys + PAGE && !RTR0MemObjAddress(entered));
+        WANT(RTR0MemObjMapKernelTag(&map, entered, (void *)~(usize)0, 0, READ_WRITE, "exports.c") == 0);
+        WANT(*(u32 *)RTR0MemObjAddress(map) == 0x5eed);
+        WANT(RTR0MemObjMapUserTag(&map, entered, ~(usize)0, 0, READ_WRITE, RTR0ProcHandleSelf(), "exports.c") == 0);
+        WANT(RTR0MemUserCopyFrom(&seen, RTR0MemObjAddressR3(map), 4) == 0 && seen == 0x5eed);
+        WANT(RTR0MemObjFree(entered, 1) == 0);
+        WANT(RTR0MemObjEnterPhysTag(&entered, ~0ull - 2 * PAGE + 1, PAGE, 0, "exports.c") == -74);
+    }
+    WANT(RTR0MemObjFree(block, 1) == 0);
+    WANT(RTR0MemObjAllocPhysNCTag(&block, 3 * PAGE, ~0ull, "exports.c") == 0 && RTR0MemObjSize(block) == 3 * PAGE);
+    WANT(RTR0MemObjFree(block, 0) == 0);
     return 0;
 }
 
@@ -409,7 +444,7 @@ static const struct check checks[] = {
     { "printing", printing }, { "memory of the session", session_memory }, { "objects", objects },
     { "semaphores of the session", session_events }, { "checksums", checksums }, { "handle tables", handle_tables }, { "heap", heap },
     { "CPUs and cross calls", cpus }, { "process and thread", identity }, { "addresses and copies", addresses },
-    { "memory objects", memory_objects }, { "events", events }, { "mutexes", mutexes }, { "spinlocks", spinlocks },
+    { "memory objects", memory_objects }, { "physical memory", physical_memory }, { "events", events }, { "mutexes", mutexes }, { "spinlocks", spinlocks },
     { "strings and formatting", strings }, { "threads", threads }, { "preemption", preemption }, { "clocks", clocks },
     { "timers", timers }, { "UUIDs", uuids }, { "assertions", assertions }, { "error numbers", errors }, { "loggers", loggers },
     { "what is only imported", the_rest },

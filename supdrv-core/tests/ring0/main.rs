@@ -1,6 +1,7 @@
 //! The ring-0 runtime on the mock system, called as C calls it: by name.
 
 mod c;
+mod cost;
 mod events;
 mod format;
 mod harness;

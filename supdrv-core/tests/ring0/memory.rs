@@ -208,16 +208,65 @@ fn physical_allocations_check_limit_and_alignment() {
     let mut alloc =
         |bytes, highest, align| RTR0MemObjAllocPhysExTag(&raw mut object, bytes, highest, align, null());
     assert_eq!((alloc(PAGE, 10, 0), alloc(PAGE, u64::MAX, 0x2000), alloc(0, u64::MAX, 0)), (-2, -2, -2));
-    assert_eq!(alloc(PAGE, u64::MAX, 0x20_0000), -37, "the mock has no such memory");
-    assert_eq!(RTR0MemObjAllocPhysTag(&raw mut object, PAGE, u64::MAX, null()), -37);
-    assert_eq!(RTR0MemObjAllocPhysNCTag(&raw mut object, PAGE, 0xffff, null()), -37);
-    assert_eq!(RTR0MemObjAllocPhysNCTag(&raw mut object, PAGE, u64::MAX, null()), 0);
-    assert!(RTR0MemObjAddress(object).is_null());
-    assert_eq!(RTR0MemObjProtect(object, 0, 0, 1), -2, "no mapping that could be protected");
-    assert_eq!(RTR0MemObjFree(object, false), 0);
-    assert_eq!(RTR0MemObjEnterPhysTag(&raw mut object, 0xfee0_0000, PAGE, 1, null()), -37);
+    assert_eq!(alloc(PAGE, 0xffff, 0), -73, "nothing is that low");
+    assert_eq!(RTR0MemObjAllocPhysNCTag(&raw mut object, PAGE, 0xffff, null()), -73);
     assert_eq!(RTR0MemObjEnterPhysTag(&raw mut object, 0xfee0_0000, PAGE, 2, null()), -2);
     assert_eq!(RTR0MemObjEnterPhysTag(&raw mut object, u64::MAX - 5, PAGE, 0, null()), -2);
+    assert_eq!(RTR0MemObjEnterPhysTag(&raw mut object, 1 << 50, PAGE, 0, null()), -74);
+}
+
+#[test]
+fn a_physical_block_is_below_its_limit_and_aligned() {
+    const LARGE: usize = 0x20_0000;
+    let machine = Machine::new();
+    let mut object = 0;
+    for (bytes, highest, align) in [
+        (3 * PAGE, 0x4000_2fff, PAGE),
+        (PAGE, u64::MAX, LARGE),
+        (LARGE, 0x403f_ffff, LARGE),
+        (PAGE, u64::MAX, 0),
+    ] {
+        assert_eq!(RTR0MemObjAllocPhysExTag(&raw mut object, bytes, highest, align, null()), 0);
+        let first = RTR0MemObjGetPagePhysAddr(object, 0);
+        assert!(first + bytes as u64 - 1 <= highest && first.is_multiple_of(align.max(PAGE) as u64));
+        let last = bytes / PAGE - 1;
+        assert_eq!(RTR0MemObjGetPagePhysAddr(object, last), first + (last * PAGE) as u64);
+        assert!(RTR0MemObjAddress(object).is_null());
+        assert_eq!(RTR0MemObjProtect(object, 0, 0, 1), -2, "no mapping that could be protected");
+        assert_eq!(RTR0MemObjFree(object, false), 0);
+    }
+    assert_eq!(RTR0MemObjAllocPhysTag(&raw mut object, PAGE, u64::MAX, null()), 0);
+    assert_eq!(RTR0MemObjFree(object, false), 0);
+    for highest in [u64::MAX, 0xffff_ffff] {
+        assert_eq!(RTR0MemObjAllocPhysNCTag(&raw mut object, 2 * PAGE, highest, null()), 0);
+        assert!((0..2).all(|page| RTR0MemObjGetPagePhysAddr(object, page) < highest));
+        assert_eq!(RTR0MemObjFree(object, false), 0);
+    }
+    assert_eq!(machine.frames_in_use(), 0);
+}
+
+#[test]
+fn physical_memory_that_is_there_already_can_be_entered_and_stays_when_it_is_left() {
+    let machine = Machine::new();
+    let owner = pages(2);
+    // SAFETY: the first byte of the second page.
+    unsafe { RTR0MemObjAddress(owner).add(PAGE).write(0x77) };
+    let phys = RTR0MemObjGetPagePhysAddr(owner, 1);
+    let (mut entered, mut map) = (0, 0);
+    // The range is rounded to pages.
+    assert_eq!(RTR0MemObjEnterPhysTag(&raw mut entered, phys + 8, 16, 0, null()), 0);
+    assert_eq!((RTR0MemObjSize(entered), RTR0MemObjGetPagePhysAddr(entered, 0)), (PAGE, phys));
+    assert!(RTR0MemObjAddress(entered).is_null() && !RTR0MemObjIsMapping(entered));
+    assert_eq!(RTR0MemObjMapKernelTag(&raw mut map, entered, ANY, 0, 3, null()), 0);
+    assert_eq!(bytes(RTR0MemObjAddress(map), 1), [0x77]);
+    // SAFETY: the mapping is one page.
+    unsafe { RTR0MemObjAddress(map).write(0x78) };
+    assert_eq!(RTR0MemObjFree(entered, true), 0);
+    // SAFETY: still there.
+    assert_eq!(bytes(unsafe { RTR0MemObjAddress(owner).add(PAGE) }, 1), [0x78]);
+    assert_eq!(machine.frames_in_use(), 2);
+    assert_eq!(RTR0MemObjEnterPhysTag(&raw mut entered, 0xfee0_0000, PAGE, 1, null()), 0, "a device");
+    assert_eq!((RTR0MemObjFree(entered, false), RTR0MemObjFree(owner, false)), (0, 0));
 }
 
 #[test]
@@ -330,6 +379,16 @@ fn an_object_that_cannot_be_freed_stays() {
 fn failures_leave_nothing_behind() {
     replay(|_| {
         let (mut parent, mut kernel, mut user) = (0, 0, 0);
+        let (mut block, mut scattered, mut entered) = (0, 0, 0);
+        let physical = ok(RTR0MemObjAllocPhysTag(&raw mut block, PAGE, u64::MAX, null()))
+            .and_then(|()| ok(RTR0MemObjAllocPhysNCTag(&raw mut scattered, PAGE, u64::MAX, null())))
+            .and_then(|()| ok(RTR0MemObjEnterPhysTag(&raw mut entered, 0xfee0_0000, PAGE, 1, null())));
+        for object in [block, scattered, entered] {
+            if RTR0MemObjFree(object, true) != 0 {
+                assert_eq!(RTR0MemObjFree(object, true), 0);
+            }
+        }
+        physical?;
         let result = ok(RTR0MemObjAllocPageTag(&raw mut parent, PAGE, false, null()))
             .and_then(|()| ok(RTR0MemObjMapKernelTag(&raw mut kernel, parent, ANY, 0, 3, null())))
             .and_then(|()| ok(RTR0MemObjMapUserTag(&raw mut user, parent, ANY, 0, 3, usize::MAX, null())));

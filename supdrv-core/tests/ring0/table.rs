@@ -171,3 +171,41 @@ fn every_function_has_the_types_of_its_prototype() {
         }
     }
 }
+
+/// The tests' own text: the files in which exports are called, by name.
+const CALLERS: &[&str] = &[
+    include_str!("c.rs"),
+    include_str!("events.rs"),
+    include_str!("format.rs"),
+    include_str!("memory.rs"),
+    include_str!("mp.rs"),
+    include_str!("mutex.rs"),
+    include_str!("net.rs"),
+    include_str!("services.rs"),
+    include_str!("tables.rs"),
+    include_str!("threads.rs"),
+    include_str!("timers.rs"),
+    include_str!("tracer.rs"),
+];
+
+/// Whether a text calls a function: besides the line that declares it, or from C by name.
+fn calls(text: &str, name: &str) -> bool {
+    let is_called = |at: usize| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + name.len()..].chars().next();
+        let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !is_word(before) && !is_word(after) && !text[..at].ends_with("fn ")
+    };
+    text.match_indices(name).any(|(at, _)| is_called(at))
+}
+
+#[test]
+fn every_function_is_called_by_a_test() {
+    let entries = catalogue();
+    let functions = entries.iter().filter(|entry| entry.kind.starts_with("function"));
+    let uncalled: Vec<&str> = functions
+        .map(|entry| entry.name.as_str())
+        .filter(|name| !CALLERS.iter().any(|text| calls(text, name)))
+        .collect();
+    assert_eq!(uncalled, [] as [&str; 0]);
+}

@@ -3,6 +3,8 @@
 //! `cargo xtask bench` runs one case after the other under callgrind and prints the table; it asks this program for the list of cases.
 //! Counts include the mock system's share (its locks, accounts and checks), which is the same whatever is open.
 
+mod runtime;
+
 use core::ffi::c_void;
 use std::hint::black_box;
 
@@ -107,6 +109,11 @@ const CASES: &[Case] = &[
     Case { name: "open a session beside n", sizes: FEW_TO_100_000, run: open_session },
     Case { name: "find one of n images", sizes: FEW_TO_100_000, run: find_image },
     Case { name: "open one of n images again", sizes: FEW_TO_100_000, run: open_image },
+    Case { name: "RTSpinlockAcquire and Release", sizes: &[1], run: runtime::spinlock },
+    Case { name: "RTSemEventSignal and Wait", sizes: &[1], run: runtime::event },
+    Case { name: "map one of n memory objects, unmap", sizes: FEW_TO_100_000, run: runtime::map_object },
+    Case { name: "RTTimerStart and Stop", sizes: &[1], run: runtime::timer },
+    Case { name: "look up one of n handles", sizes: FEW_TO_MANY, run: runtime::handle },
 ];
 
 /// A driver that is never taken down: not one by one, when a million things are open.
