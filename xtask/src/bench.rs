@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::report::Result;
-use crate::tools::{command, long_step, need, run, say, target};
+use crate::tools::{command, executable, long_step, need, run, say, target};
 
 /// How much more an operation may cost with everything open than with the least: searching in depth, but no walking through.
 const MOST_GROWTH: f64 = 2.5;
@@ -23,11 +23,7 @@ fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["bench", "--no-run", "-p", "supdrv-core", "--bench", "cost", "--message-format", "json"];
     let messages = long_step("building the cases", &mut command(cargo, &arguments))?;
-    let executable = messages.lines().rev().find_map(|line| {
-        let path = line.split_once("\"executable\":\"")?.1.split_once('"')?.0;
-        Some(PathBuf::from(path))
-    });
-    executable.ok_or_else(|| "cargo doesn't say where the program is".into())
+    executable(&messages)
 }
 
 /// Instructions of all counted operations of a case.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::report::{Result, Tally};
 use crate::tools::{cargo_with_sources, command, long_step, need, root, run, say, target};
@@ -187,21 +188,26 @@ pub fn build_all() -> Result<PathBuf> {
 pub fn suite_on_32_bit() -> Result<Tally> {
     need(&["gcc-multilib"])?;
     let library = build(find("i686")?)?;
-    let mut cargo = cargo_with_sources()?;
-    cargo.args([
-        "test",
-        "--quiet",
-        "-p",
-        "supctl",
-        "--test",
-        "c_shell",
-        "--target",
-        "i686-unknown-linux-gnu",
-    ]);
-    cargo.args(["-Z", "build-std=std,panic_unwind", "--target-dir"]).arg(target("i686-tests")?);
+    let mut cargo = test_on("i686-unknown-linux-gnu", &["-p", "supctl", "--test", "c_shell"])?;
     let output = long_step("the suite through a 32-bit C shell", cargo.env("SUPDRV_CORE_LIBRARY", library))?;
     println!("{output}");
-    Ok(Tally::of_cargo_test(&output))
+    let mut tally = Tally::of_cargo_test(&output);
+    let output =
+        long_step("variable arguments on 32-bit", &mut test_on("i686-unknown-linux-gnu", VARIADIC_TEST)?)?;
+    println!("{output}");
+    tally.add(Tally::of_cargo_test(&output));
+    Ok(tally)
+}
+
+/// The test of functions with variable arguments, which each calling convention has to pass.
+pub const VARIADIC_TEST: &[&str] = &["-p", "supdrv-legacy", "--test", "variadic"];
+
+/// A test for a target whose standard library is built from source.
+pub fn test_on(triple: &str, test: &[&str]) -> Result<Command> {
+    let mut cargo = cargo_with_sources()?;
+    cargo.args(["test", "--quiet", "--target", triple]).args(test);
+    cargo.args(["-Z", "build-std=std,panic_unwind", "--target-dir"]).arg(target(&format!("{triple}-tests"))?);
+    Ok(cargo)
 }
 
 fn names(library: &Path, filter: &str) -> Result<BTreeSet<String>> {

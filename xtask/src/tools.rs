@@ -53,6 +53,15 @@ pub fn long_step(what: &str, command: &mut Command) -> Result<String> {
     Ok(output)
 }
 
+/// The program of a cargo command that was asked for its messages.
+pub fn executable(messages: &str) -> Result<PathBuf> {
+    let found = messages.lines().rev().find_map(|line| {
+        let path = line.split_once("\"executable\":\"")?.1.split_once('"')?.0;
+        Some(PathBuf::from(path))
+    });
+    found.ok_or_else(|| "cargo doesn't say where the program is".into())
+}
+
 fn is_installed(package: &str) -> bool {
     let status = Command::new("dpkg-query").args(["-W", "-f=${db:Status-Status}", package]).output();
     status.is_ok_and(|output| output.stdout == b"installed")

@@ -10,8 +10,11 @@ use object::read::pe::{Import, PeFile64};
 use object::{LittleEndian as LE, Object as _};
 
 use crate::cross::{build_rust, symbol_list};
+use crate::legacy;
 use crate::report::{Result, Tally};
-use crate::tools::{cargo_with_sources, command, long_step, need, root, run, say, target, write_if_changed};
+use crate::tools::{
+    cargo_with_sources, command, executable, long_step, need, root, run, say, target, write_if_changed,
+};
 
 const TRIPLE: &str = "x86_64-winkernel";
 const CLIENT_TRIPLE: &str = "x86_64-pc-windows-gnu";
@@ -215,6 +218,14 @@ pub fn build_supctl() -> Result<PathBuf> {
     Ok(folder.join(CLIENT_TRIPLE).join("release/supctl.exe"))
 }
 
+/// The test of functions with variable arguments, as a Windows program.
+fn build_variadic_test() -> Result<PathBuf> {
+    let mut cargo = legacy::test_on(CLIENT_TRIPLE, legacy::VARIADIC_TEST)?;
+    cargo.args(["--no-run", "--message-format", "json"]);
+    let messages = long_step("building a test for Windows", &mut cargo)?;
+    executable(&messages)
+}
+
 /// A Windows system without a Windows kernel.
 struct Wine {
     prefix: PathBuf,
@@ -346,6 +357,10 @@ pub fn test() -> Result<Tally> {
     wine.compile("bcryptprimitives.c", &place.join("bcryptprimitives.dll"), &["-shared", "-ladvapi32"])?;
     let client = "C:\\supctl.exe";
     wine.keep_alive()?;
+    std::fs::copy(build_variadic_test()?, place.join("variadic.exe"))?;
+    let (_, text) = wine.try_run(&["C:\\variadic.exe"]);
+    let variadic = Tally::of_cargo_test(&text);
+    check("variable arguments in Microsoft's convention", variadic.passed > 0 && variadic.failed == 0, &text);
     let path = format!("C:\\windows\\system32\\drivers\\{IMAGE}");
     // A former run may have left it.
     wine.try_run(&["sc", "delete", "VBoxDrv"]);

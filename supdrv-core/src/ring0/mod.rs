@@ -50,7 +50,7 @@ pub mod timer;
 pub mod tracer;
 pub mod types;
 pub mod uuid;
-mod va;
+pub mod va;
 
 pub use runtime::{Ring0, State, events};
 

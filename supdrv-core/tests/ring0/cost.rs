@@ -67,10 +67,10 @@ fn new(create: impl FnOnce(*mut usize) -> i32) -> usize {
 fn what_works_on_a_handle_allocates_nothing() {
     let machine = Machine::new();
     let locks = [2, 4].map(|flags| new(|out| RTSpinlockCreate(out, flags, null())));
-    let mutex = new(|out| RTSemMutexCreate(out));
-    let fast = new(|out| RTSemFastMutexCreate(out));
-    let event = new(|out| RTSemEventCreate(out));
-    let multi = new(|out| RTSemEventMultiCreate(out));
+    let mutex = new(RTSemMutexCreate);
+    let fast = new(RTSemFastMutexCreate);
+    let event = new(RTSemEventCreate);
+    let multi = new(RTSemEventMultiCreate);
     let timer = new(|out| RTTimerCreateEx(out, 1_000_000, 0, Some(tick), null_mut()));
     let table = new(|out| RTHandleTableCreateEx(out, 1, 1, 64, None, null_mut()));
     let object = new(|out| RTR0MemObjAllocPageTag(out, 0x1000, false, null()));
