@@ -3,6 +3,7 @@
 mod c;
 mod cost;
 mod events;
+mod failures;
 mod format;
 mod harness;
 mod memory;
