@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::report::Result;
-use crate::tools::{command, long_step, need, run as run_command, say, target};
+use crate::tools::{command, long_step, need, run as run_command, target};
 
 /// What the host tests must reach, in percent of lines.
 const TARGET: f64 = 95.0;
@@ -77,10 +77,7 @@ pub fn run() -> Result<()> {
     println!("{report}");
     let reached = line_percentage(&report).ok_or("the report has no sum")?;
     println!("line coverage of the core by host tests: {reached} %");
-    if reached < TARGET {
-        say(&format!("the target is {TARGET} %"));
-    }
-    Ok(())
+    if reached < TARGET { Err(format!("the target is {TARGET} %").into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
