@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use supctl::pages::Pages;
 use supctl::transport::{Capabilities, Device, Node, OpenError, Refused, Transport};
 use supdrv_core::abi::Status;
 use supdrv_core::abi::ioctl::Encoding;
@@ -118,6 +119,13 @@ impl<S: SystemCalls> Transport for Nodes<S> {
 
     fn apic_id(&self) -> u8 {
         context::cpu() as u8
+    }
+
+    /// The machine knows pages of processes by their addresses, so that none is used again for others.
+    fn user_pages(&self, count: usize) -> Option<Pages> {
+        let pages = core::mem::ManuallyDrop::new(Pages::new(count)?);
+        // SAFETY: the pages stay for ever, and nobody else has them.
+        Some(unsafe { Pages::of_owner(pages.address(), pages.count(), Box::new(())) })
     }
 
     fn counters(&self) -> Option<Counters> {

@@ -28,6 +28,7 @@ mod process;
 mod restricted;
 mod semaphore;
 mod stress;
+mod tracer;
 
 use core::fmt::{self, Debug};
 use core::time::Duration;
@@ -194,6 +195,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         loader::CASES,
         fast::CASES,
         misc::CASES,
+        tracer::CASES,
         process::CASES,
         stress::CASES,
     ]

@@ -126,7 +126,7 @@ fn signalled_elsewhere(ctx: &Ctx<'_>) -> Check {
 }
 
 /// Starts this program again, holding everything, and kills it when it says so.
-fn hold_and_kill(ctx: &Ctx<'_>, busy: bool) -> Check {
+pub(super) fn hold_and_kill(ctx: &Ctx<'_>, busy: bool) -> Check {
     let Some(mut command) = ctx.transport.helper() else {
         return not_available("this program can't be started again");
     };
@@ -164,7 +164,7 @@ fn killed_busy(ctx: &Ctx<'_>) -> Check {
 }
 
 /// Opens a session and holds one of everything: pages of every kind, a kernel mapping, the global info page, semaphores with
-/// threads waiting for them, a loaded image. Says so in one line on standard output, and then waits to be killed; if `busy`, it
+/// threads waiting for them, a loaded image, a module with tracepoints. Says so in one line on standard output, and then waits to be killed; if `busy`, it
 /// goes on allocating and freeing meanwhile.
 ///
 /// # Errors
@@ -195,6 +195,7 @@ fn hold(transport: &dyn Transport, busy: bool) -> Check {
         _ => {}
     }
     let gip = client.gip()?;
+    let _module = super::tracer::hold_module(&ctx, &client)?;
     let image = match Probe::new(&ctx, "hold", Kind::Service) {
         Ok(probe) => Some(probe.load(&client)?),
         Err(Stop::NotAvailable(_)) => None,
