@@ -1,6 +1,6 @@
 //! Kernels to build for and to boot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::report::Result;
 use crate::tools::{command, long_step, need, run, say, target};
@@ -40,6 +40,40 @@ impl Kernel {
         Ok(Self { release, headers })
     }
 
+    /// The newest kernel that Debian offers beside its own 6.1: `None` if this system's package lists have none. Its headers are unpacked under
+    /// `target/`, never installed: that would install the kernel too.
+    pub fn second() -> Result<Option<Self>> {
+        let series = "6.12";
+        let listed = run(&mut command("apt-cache", &["depends", &format!("linux-headers-{series}-amd64")]));
+        let prefix = "Depends: linux-headers-";
+        let listed = listed.unwrap_or_default();
+        let Some(release) = listed.lines().find_map(|line| line.trim().strip_prefix(prefix)) else {
+            return Ok(None);
+        };
+        let version = release.strip_suffix("-amd64").unwrap_or(release);
+        let folder = target("kernels")?.join(release);
+        let kernel = Self {
+            release: release.to_owned(),
+            headers: folder.join(format!("usr/src/linux-headers-{release}")),
+        };
+        let makefile = kernel.headers.join("Makefile");
+        let include =
+            format!("include {}/usr/src/linux-headers-{version}-common/Makefile\n", folder.display());
+        if std::fs::read_to_string(&makefile).is_ok_and(|text| text == include) {
+            return Ok(Some(kernel));
+        }
+        for package in [
+            format!("linux-headers-{release}"),
+            format!("linux-headers-{version}-common"),
+            format!("linux-kbuild-{version}"),
+        ] {
+            unpack(&package, &folder)?;
+        }
+        // Last: a folder with this file is complete.
+        std::fs::write(&makefile, include)?;
+        Ok(Some(kernel))
+    }
+
     /// The kernel to boot: unpacked under `target/`, never installed.
     pub fn image(&self) -> Result<PathBuf> {
         let folder = target("kernels")?.join(&self.release);
@@ -47,24 +81,31 @@ impl Kernel {
         if image.exists() {
             return Ok(image);
         }
-        std::fs::create_dir_all(&folder)?;
         let package = format!("linux-image-{}", self.release);
-        say(&format!("downloading {package} (it is unpacked under target/, not installed)"));
-        let mut download = command("apt-get", &["download", &package]);
-        download.current_dir(&folder);
-        if long_step("download", &mut download).is_err() {
-            run(command("apt-get", &["update"]).current_dir(&folder))?;
-            long_step("download", &mut download)?;
-        }
-        let archive = std::fs::read_dir(&folder)?
-            .filter_map(std::result::Result::ok)
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .ok_or("apt-get downloaded nothing")?;
-        run(command("dpkg", &["-x"]).arg(&archive).arg(&folder))?;
-        std::fs::remove_file(&archive)?;
+        unpack(&package, &folder)?;
         if image.exists() { Ok(image) } else { Err(format!("{package} holds no {}", image.display()).into()) }
     }
+}
+
+/// Downloads a package and unpacks it in a folder.
+fn unpack(package: &str, folder: &Path) -> Result<()> {
+    let parts = folder.join("packages");
+    std::fs::create_dir_all(&parts)?;
+    say(&format!("downloading {package} (it is unpacked under target/, not installed)"));
+    let mut download = command("apt-get", &["download", package]);
+    download.current_dir(&parts);
+    if long_step("download", &mut download).is_err() {
+        run(command("apt-get", &["update"]).current_dir(&parts))?;
+        long_step("download", &mut download)?;
+    }
+    let archive = std::fs::read_dir(&parts)?
+        .filter_map(std::result::Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .ok_or("apt-get downloaded nothing")?;
+    run(command("dpkg", &["-x"]).arg(&archive).arg(folder))?;
+    std::fs::remove_dir_all(&parts)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -141,6 +141,15 @@ fn is_complaint(line: &str) -> bool {
     !harmless && (line.contains("warning") || line.contains("error:"))
 }
 
+/// Builds the 32-bit program that the driver must refuse.
+pub fn build_client32() -> Result<PathBuf> {
+    need(&["gcc", "gcc-multilib"])?;
+    let program = target("supctl")?.join("client32");
+    let mut gcc = command("gcc", &["-m32", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]);
+    run(gcc.arg(&program).arg(root().join("supdrv-linux/tests/client32.c")))?;
+    Ok(program)
+}
+
 /// Builds the client, statically linked: it runs in an initrd without libraries.
 pub fn build_supctl() -> Result<PathBuf> {
     let mut cargo = command(

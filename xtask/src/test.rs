@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     Step { name: "C shell on 32-bit", run: legacy::suite_on_32_bit },
     Step { name: "linux in a real kernel", run: demo::in_kernel },
     Step { name: "linux: siblings and events", run: demo::events_in_kernel },
+    Step { name: "linux: a second kernel", run: demo::in_second_kernel },
     Step { name: "linux: cost of requests", run: demo::check_costs },
 ];
 
