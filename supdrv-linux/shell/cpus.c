@@ -127,6 +127,7 @@ static void deliver(u32 event, unsigned int cpu)
 
 static int cpu_up_event(unsigned int cpu)
 {
+	supdrv_exec_cpu_online();
 	deliver(EVENT_ONLINE, cpu);
 	supdrv_timers_cpu_event(true, cpu);
 	return 0;

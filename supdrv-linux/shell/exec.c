@@ -6,12 +6,16 @@
  * laid out by pages, first fit. Every page of it is mapped by an entry of its own.
  */
 #include <linux/bitmap.h>
+#include <linux/cpu.h>
 #include <linux/kernel.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/mutex.h>
+#include <linux/security.h>
 #include <linux/smp.h>
 #include <linux/string.h>
 #include <asm/cpufeature.h>
+#include <asm/msr.h>
 #include <asm/pgtable.h>
 
 #include "glue.h"
@@ -20,6 +24,13 @@
 # define SUPDRV_EXEC_ARENA_BYTES (8ul << 20)
 #endif
 #define ARENA_PAGES (SUPDRV_EXEC_ARENA_BYTES >> PAGE_SHIFT)
+
+static char *ibt = "auto";
+module_param(ibt, charp, 0444);
+MODULE_PARM_DESC(ibt, "with indirect branch tracking: auto (default) refuses images, disable switches it off while any is loaded");
+static char *lockdown = "ignore";
+module_param(lockdown, charp, 0444);
+MODULE_PARM_DESC(lockdown, "in a locked down kernel: ignore (default) loads images, refuse doesn't");
 
 static u8 arena[SUPDRV_EXEC_ARENA_BYTES] __aligned(PAGE_SIZE);
 static DECLARE_BITMAP(used, ARENA_PAGES);
@@ -31,6 +42,115 @@ atomic64_t supdrv_exec_pages;
 void *supdrv_glue_exec_alloc(size_t bytes);
 int supdrv_glue_exec_load(void *memory, size_t bytes, const void *bits, size_t bit_bytes);
 void supdrv_glue_exec_free(void *memory, size_t bytes);
+
+/* ---- what the machine's owner wants ---- */
+
+static bool ibt_disable, lockdown_refuse;
+
+static int choice(const char *name, const char *value, const char *no, const char *yes, bool *result)
+{
+	*result = !strcmp(value, yes);
+	if (*result || !strcmp(value, no))
+		return 0;
+	pr_err("supdrv: parameter %s is %s or %s, not %s\n", name, no, yes, value);
+	return -EINVAL;
+}
+
+int supdrv_exec_init(void)
+{
+	return choice("ibt", ibt, "auto", "disable", &ibt_disable) ?:
+	       choice("lockdown", lockdown, "ignore", "refuse", &lockdown_refuse);
+}
+
+/*
+ * Images add code to the kernel, which is what module signatures are to prevent. On Xen PV nothing can be writable and executable.
+ */
+static bool may_execute(void)
+{
+	if (lockdown_refuse && security_locked_down(LOCKDOWN_MODULE_SIGNATURE)) {
+		pr_err_once("supdrv: no ring-0 images in a locked down kernel; lockdown=ignore allows them\n");
+		return false;
+	}
+	if (cpu_feature_enabled(X86_FEATURE_XENPV)) {
+		pr_err_once("supdrv: no ring-0 images on Xen PV\n");
+		return false;
+	}
+	return true;
+}
+
+/* ---- indirect branch tracking ---- */
+
+/*
+ * Images of this era weren't compiled for it: the first indirect call into one would be a fatal exception, and so would those inside of one and
+ * between them. Calls may block and go on on another CPU, so that it is off everywhere while any image is there, or images are refused.
+ */
+#if defined(X86_FEATURE_IBT) && defined(CONFIG_X86_KERNEL_IBT)
+# ifndef rdmsrq
+#  define rdmsrq rdmsrl
+#  define wrmsrq wrmsrl
+# endif
+
+static bool tracking_is_off; /* written under the CPU hotplug lock */
+
+static bool is_tracked(void)
+{
+	return cpu_feature_enabled(X86_FEATURE_IBT);
+}
+
+/* On this CPU. */
+static void apply_tracking(void *unused)
+{
+	u64 value;
+
+	rdmsrq(MSR_IA32_S_CET, value);
+	value = READ_ONCE(tracking_is_off) ? value & ~CET_ENDBR_EN : value | CET_ENDBR_EN;
+	wrmsrq(MSR_IA32_S_CET, value);
+}
+
+/* The arena mutex is held. CPUs that come later are told by supdrv_exec_cpu_online. */
+static void set_tracking(bool off)
+{
+	if (!is_tracked())
+		return;
+	cpus_read_lock();
+	WRITE_ONCE(tracking_is_off, off);
+	on_each_cpu(apply_tracking, NULL, 1);
+	cpus_read_unlock();
+	pr_info("supdrv: indirect branch tracking is %s\n", off ? "off while ring-0 images are loaded" : "on again");
+}
+
+void supdrv_exec_cpu_online(void)
+{
+	if (READ_ONCE(tracking_is_off))
+		apply_tracking(NULL);
+}
+
+/* The kernel has switched it on again. */
+void supdrv_exec_resumed(void)
+{
+	if (READ_ONCE(tracking_is_off))
+		on_each_cpu(apply_tracking, NULL, 1);
+}
+#else
+static bool is_tracked(void)
+{
+	return false;
+}
+
+static void set_tracking(bool off)
+{
+}
+
+void supdrv_exec_cpu_online(void)
+{
+}
+
+void supdrv_exec_resumed(void)
+{
+}
+#endif
+
+/* ---- page table entries ---- */
 
 struct flush_range {
 	unsigned long address;
@@ -53,6 +173,8 @@ int supdrv_set_exec(unsigned long address, size_t pages, bool exec)
 	pte_t *entry;
 	size_t i;
 
+	if (exec && !may_execute())
+		return SUPDRV_NO_EXEC_MEMORY;
 	mutex_lock(&entries_mutex);
 	for (i = 0; i < pages; i++) {
 		entry = lookup_address(address + (i << PAGE_SHIFT), &level);
@@ -70,28 +192,20 @@ int supdrv_set_exec(unsigned long address, size_t pages, bool exec)
 	return SUPDRV_OK;
 }
 
+/* ---- the arena ---- */
+
 static size_t pages_of(size_t bytes)
 {
 	return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
 
-/*
- * Images are not compiled for indirect branch tracking: the first indirect call into one would be a fatal exception. On Xen PV
- * nothing can be writable and executable.
- */
 static bool is_possible(void)
 {
-#ifdef X86_FEATURE_IBT
-	if (IS_ENABLED(CONFIG_X86_KERNEL_IBT) && cpu_feature_enabled(X86_FEATURE_IBT)) {
-		pr_err_once("supdrv: no ring-0 images with indirect branch tracking; boot with ibt=off to use them\n");
+	if (is_tracked() && !ibt_disable) {
+		pr_err_once("supdrv: no ring-0 images with indirect branch tracking; boot with ibt=off, or load the driver with ibt=disable\n");
 		return false;
 	}
-#endif
-	if (cpu_feature_enabled(X86_FEATURE_XENPV)) {
-		pr_err_once("supdrv: no ring-0 images on Xen PV\n");
-		return false;
-	}
-	return true;
+	return may_execute();
 }
 
 void *supdrv_glue_exec_alloc(size_t bytes)
@@ -107,6 +221,8 @@ void *supdrv_glue_exec_alloc(size_t bytes)
 		mutex_unlock(&arena_mutex);
 		return NULL;
 	}
+	if (bitmap_empty(used, ARENA_PAGES))
+		set_tracking(true);
 	bitmap_set(used, first, pages);
 	mutex_unlock(&arena_mutex);
 	atomic64_add(pages, &supdrv_exec_pages);
@@ -130,5 +246,7 @@ void supdrv_glue_exec_free(void *memory, size_t bytes)
 	atomic64_sub(pages, &supdrv_exec_pages);
 	mutex_lock(&arena_mutex);
 	bitmap_clear(used, ((u8 *)memory - arena) >> PAGE_SHIFT, pages);
+	if (bitmap_empty(used, ARENA_PAGES))
+		set_tracking(false);
 	mutex_unlock(&arena_mutex);
 }

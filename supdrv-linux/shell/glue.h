@@ -31,6 +31,12 @@ int supdrv_cpus_init(void);
 void supdrv_cpus_exit(void);
 int supdrv_maps_init(void);
 void supdrv_maps_exit(void);
+/* -EINVAL: a parameter has a value that it can't have. */
+int supdrv_exec_init(void);
+/* Runs on a CPU that has come. */
+void supdrv_exec_cpu_online(void);
+/* The machine woke up. */
+void supdrv_exec_resumed(void);
 void supdrv_memory_counters(u64 counters[4]);
 
 /* A CPU comes or goes: the timers that fire on all CPUs follow. Runs on that CPU. */

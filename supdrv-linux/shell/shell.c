@@ -336,6 +336,7 @@ static int supdrv_suspend(struct device *device)
 
 static int supdrv_resume(struct device *device)
 {
+	supdrv_exec_resumed();
 	supdrv_rust_resumed();
 	supdrv_rust_power_event(POWER_RESUME);
 	return 0;
@@ -376,7 +377,7 @@ static void power_exit(void)
 /* Devices come last: whoever can open one finds a complete driver. */
 static int __init supdrv_init(void)
 {
-	int rc = supdrv_maps_init();
+	int rc = supdrv_exec_init() ?: supdrv_maps_init();
 
 	if (rc)
 		return rc;

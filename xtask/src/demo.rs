@@ -27,7 +27,13 @@ step busy rmmod vboxdrv
 kill -9 $holder; wait $holder 2>/dev/null; sleep 0.3
 step counters-after-kill counters
 step unload rmmod vboxdrv
-step reload insmod /vboxdrv.ko
+step wrong-parameter insmod /vboxdrv.ko ibt=sometimes
+step reload insmod /vboxdrv.ko lockdown=refuse ibt=disable
+step image-open /supctl selftest --image /rust.o
+mount -t securityfs security /sys/kernel/security
+lock() { echo integrity > /sys/kernel/security/lockdown; }
+step lock lock
+step image-locked /supctl selftest --image /rust.o
 step unload-again rmmod vboxdrv
 step taint cat /proc/sys/kernel/tainted
 step kernel-log dmesg
@@ -225,7 +231,16 @@ fn judge(steps: &[Step]) -> Result<Tally> {
     checks.check("the driver doesn't unload under a client", qemu::find(steps, "busy")?.status != 0);
     nothing_left(&mut checks, steps)?;
     checks.step_ok(steps, "unload", "the driver unloads");
+    let wrong = qemu::find(steps, "wrong-parameter")?;
+    checks.check("it refuses a value that a parameter can't have", wrong.status != 0);
     checks.step_ok(steps, "reload", "it loads again");
+    checks.step_ok(steps, "image-open", "with lockdown=refuse it loads images in an open kernel");
+    checks.step_ok(steps, "lock", "the kernel is locked down");
+    let locked = qemu::find(steps, "image-locked")?;
+    let is_refused = locked.status != 0 && locked.output.contains("VERR_NO_EXEC_MEMORY");
+    let log = &qemu::find(steps, "kernel-log")?.output;
+    let is_told = log.contains("no ring-0 images in a locked down kernel");
+    checks.check("and refuses them in a locked one, and says so", is_refused && is_told);
     checks.step_ok(steps, "unload-again", "and unloads again");
     kernel_is_content(&mut checks, steps)?;
     Ok(checks.tally)
