@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
-use super::{Call, Class, Codes, Kind, Machine, MockOs, Shared, locked};
+use super::{Call, Class, Codes, Kind, Machine, MockOs, Shared, identity::host_thread, locked, schedule};
 use crate::abi::status::{
     Result, VERR_CPU_NOT_FOUND, VERR_CPU_OFFLINE, VERR_NO_MEMORY, VERR_NOT_SUPPORTED, VERR_TIMER_ACTIVE,
     VERR_TIMER_SUSPENDED,
@@ -60,7 +60,7 @@ struct State {
     schedule: Mutex<Schedule>,
     callbacks: AtomicUsize,
     /// The host thread that runs a callback of it.
-    runner: Mutex<Option<std::thread::ThreadId>>,
+    runner: Mutex<Option<usize>>,
 }
 
 /// A timer.
@@ -92,7 +92,7 @@ impl State {
     fn call(&self, machine: &Machine, cpu: usize) {
         let tick = self.begin_tick(cpu);
         self.callbacks.fetch_add(1, Ordering::SeqCst);
-        *locked(&self.runner) = Some(std::thread::current().id());
+        *locked(&self.runner) = Some(host_thread());
         let TimerSpec { callback, context, .. } = self.spec.0;
         // SAFETY: the timer exists, hence the context is valid (contract of its creator); interrupts are off.
         machine.interrupt(cpu, || unsafe { callback(self.handle(), context, tick) });
@@ -218,11 +218,10 @@ impl<E: Codes> OsTime for MockOs<E> {
 
     fn sleep_ms(&self, millis: u32) {
         self.require(Class::T, Call::SleepMs);
-        if millis == 0 {
-            std::thread::yield_now();
-        } else {
+        if millis != 0 {
             self.advance(u64::from(millis) * 1_000_000);
         }
+        schedule::pause();
     }
 }
 
@@ -238,11 +237,11 @@ impl Drop for Timer {
         self.machine.require(Class::T, Call::TimerDestroy);
         locked(&self.machine.clock.timers).retain(|timer| !Arc::ptr_eq(timer, &self.state));
         locked(&self.state.schedule).running = false;
-        if *locked(&self.state.runner) == Some(std::thread::current().id()) {
+        if *locked(&self.state.runner) == Some(host_thread()) {
             self.machine.violation("a timer is destroyed by its own callback");
         } else {
             while self.state.callbacks.load(Ordering::SeqCst) != 0 {
-                std::thread::yield_now();
+                schedule::pause();
             }
         }
         self.machine.account.gone(Kind::Timer);

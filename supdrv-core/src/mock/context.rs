@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::vec::Vec;
 
-use super::{Call, Machine};
+use super::{Call, Machine, schedule};
 use crate::os::LockClass;
 
 /// The seam's context classes.
@@ -56,12 +56,13 @@ impl Context {
 }
 
 std::thread_local! {
-    static CONTEXTS: RefCell<Vec<(u64, Context)>> = const { RefCell::new(Vec::new()) };
+    /// By machine, and by task if this host thread runs several.
+    static CONTEXTS: RefCell<Vec<((u64, usize), Context)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Drops this thread's state on a machine that is gone.
 pub(super) fn forget(machine: u64) {
-    let _ = CONTEXTS.try_with(|contexts| contexts.borrow_mut().retain(|(id, _)| *id != machine));
+    let _ = CONTEXTS.try_with(|contexts| contexts.borrow_mut().retain(|((id, _), _)| *id != machine));
 }
 
 /// Restores a context, also when a test fails in between.
@@ -81,12 +82,13 @@ impl Drop for Restore<'_> {
 impl Machine {
     /// This thread's state.
     pub(super) fn context<T>(&self, f: impl FnOnce(&mut Context) -> T) -> T {
+        let key = (self.id, schedule::task().unwrap_or(0));
         CONTEXTS.with(|contexts| {
             let mut contexts = contexts.borrow_mut();
-            if let Some((_, context)) = contexts.iter_mut().find(|(id, _)| *id == self.id) {
+            if let Some((_, context)) = contexts.iter_mut().find(|(found, _)| *found == key) {
                 return f(context);
             }
-            contexts.push((self.id, Context::default()));
+            contexts.push((key, Context::default()));
             match contexts.last_mut() {
                 Some((_, context)) => f(context),
                 None => unreachable!("just pushed"),
@@ -161,6 +163,7 @@ impl Machine {
             ));
         }
         self.account.note(call);
+        schedule::point();
     }
 
     /// Checks the lock order before the thread waits for a lock. Locks of modules have an order of their own.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::vec::Vec;
 
-use super::{Call, Class, Codes, Kind, Machine, MockOs, Shared, locked};
+use super::{Call, Class, Codes, Kind, Machine, MockOs, Shared, locked, schedule};
 use crate::abi::Status;
 use crate::abi::status::{Result, VERR_CPU_NOT_FOUND, VERR_CPU_OFFLINE, VERR_NO_MEMORY, VERR_NOT_SUPPORTED};
 use crate::os::{
@@ -136,7 +136,7 @@ impl Drop for MpRegistration {
         registrations.list.retain(|registered| !Arc::ptr_eq(registered, &self.registered));
         drop(registrations);
         while self.registered.running.load(Ordering::SeqCst) != 0 {
-            std::thread::yield_now();
+            schedule::pause();
         }
         self.machine.account.gone(Kind::MpRegistration);
     }

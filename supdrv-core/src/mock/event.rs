@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Call, Class, Codes, Kind, Machine, MockOs, locked};
+use super::{Call, Class, Codes, Kind, Machine, MockOs, locked, schedule};
 use crate::abi::status::{Result, VERR_INTERRUPTED, VERR_NO_MEMORY, VERR_TIMEOUT};
 use crate::os::{EventKind, OsEvent, Timeout, WaitMode};
 
@@ -39,7 +39,12 @@ impl Waits {
         self.changed.notify_all();
     }
 
-    fn block<'a>(&self, guard: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn block<'a>(&'a self, guard: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if schedule::task().is_some() {
+            drop(guard);
+            schedule::pause();
+            return locked(&self.state);
+        }
         let (guard, timeout) = self.changed.wait_timeout(guard, HANG).unwrap_or_else(PoisonError::into_inner);
         assert!(!timeout.timed_out(), "a thread waits, and nobody signals or moves the clock");
         guard

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::vec::Vec;
 
-use super::{Call, Class, Codes, Kind, Machine, MockOs, locked};
+use super::{Call, Class, Codes, Kind, Machine, MockOs, locked, schedule};
 use crate::abi::status::{Result, VERR_NO_MEMORY};
 use crate::os::{OsIdentity, PreemptState, SessionKind};
 
@@ -79,8 +79,11 @@ impl Machine {
     }
 }
 
-/// A number for every host thread.
-fn host_thread() -> usize {
+/// A number for every host thread, or task of a model.
+pub(super) fn host_thread() -> usize {
+    if let Some(task) = schedule::task() {
+        return 0x100_0000 + task * 0x10;
+    }
     static NEXT: AtomicUsize = AtomicUsize::new(0x1_0000);
     std::thread_local! {
         static ME: usize = NEXT.fetch_add(0x10, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::boxed::Box;
 use std::sync::{Arc, Condvar};
 
 use super::context::Held;
-use super::{Call, Class, Codes, Kind, Machine, MockOs, locked};
+use super::{Call, Class, Codes, Kind, Machine, MockOs, locked, schedule};
 use crate::abi::status::{Result, VERR_NO_MEMORY};
 use crate::os::{IrqState, LockClass, LockKind, OsIdentity, OsLock};
 
@@ -92,8 +92,9 @@ impl<E: Codes> MockOs<E> {
         }
         let thread = self.thread_handle();
         lock.0.before(thread);
+        schedule::point();
         while !lock.0.try_acquire(thread) {
-            std::thread::yield_now();
+            schedule::pause();
         }
         lock.0.acquired();
     }
@@ -122,6 +123,7 @@ impl<E: Codes> OsLock for MockOs<E> {
     unsafe fn spinlock_release(&self, lock: &SpinLock) {
         lock.0.release();
         self.context(|context| context.preempt_depth = context.preempt_depth.saturating_sub(1));
+        schedule::point();
     }
 
     fn spinlock_acquire_irq(&self, lock: &SpinLock) -> IrqState {
@@ -141,6 +143,7 @@ impl<E: Codes> OsLock for MockOs<E> {
         }
         lock.0.release();
         self.context(|context| context.irqs_off = state.0 != 0);
+        schedule::point();
     }
 
     fn spinlock_handle(&self, lock: &SpinLock) -> usize {
@@ -164,7 +167,13 @@ impl<E: Codes> OsLock for MockOs<E> {
         let (gate, freed) = &*mutex.freed;
         let mut guard = locked(gate);
         while !mutex.lock.try_acquire(thread) {
-            guard = freed.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner);
+            if schedule::task().is_some() {
+                drop(guard);
+                schedule::pause();
+                guard = locked(gate);
+            } else {
+                guard = freed.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
         }
         drop(guard);
         mutex.lock.acquired();
@@ -176,6 +185,7 @@ impl<E: Codes> OsLock for MockOs<E> {
         mutex.lock.release();
         drop(guard);
         freed.notify_one();
+        schedule::point();
     }
 
     fn mutex_handle(&self, mutex: &Mutex) -> usize {

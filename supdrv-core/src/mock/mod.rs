@@ -38,6 +38,7 @@ pub mod module;
 pub mod packet;
 pub mod policy;
 pub mod replay;
+pub mod schedule;
 pub mod user;
 
 use core::fmt;

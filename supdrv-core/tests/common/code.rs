@@ -21,6 +21,13 @@ pub fn counts(counter: &AtomicU32, status: i32) -> Vec<u8> {
     [absolute([0x48, 0xb8], counter.as_ptr() as usize), vec![0xf0, 0xff, 0x00], returns(status)].concat()
 }
 
+/// `function(); return status`: there is code of the image left to run when the function returns.
+pub fn calls(function: usize, status: i32) -> Vec<u8> {
+    // sub rsp, 8; mov rax, function; call rax; add rsp, 8
+    let call = absolute([0x48, 0xb8], function);
+    [vec![0x48, 0x83, 0xec, 0x08], call, vec![0xff, 0xd0, 0x48, 0x83, 0xc4, 0x08], returns(status)].concat()
+}
+
 /// Continues in `function`, with `context` in the register of argument number `place`, 2 or 4 or 5.
 pub fn continues(function: usize, place: u8, context: usize) -> Vec<u8> {
     let opcode = match place {
