@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod calls;
 mod dispatch;
 mod fast;
 mod gip;
@@ -189,10 +190,13 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         handshake::CASES,
         dispatch::CASES,
         restricted::CASES,
-        memory::CASES,
+        memory::pages::CASES,
+        memory::freeing::CASES,
+        memory::mapping::CASES,
         gip::CASES,
         semaphore::CASES,
         loader::CASES,
+        calls::CASES,
         fast::CASES,
         misc::CASES,
         tracer::CASES,
