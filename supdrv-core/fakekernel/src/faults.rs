@@ -2,8 +2,9 @@
 
 use std::sync::Mutex;
 
+/// An injection that is under way.
 #[derive(Default)]
-struct State {
+pub struct State {
     /// Calls until the failure; 0: none is wanted.
     countdown: u64,
     hit: Option<&'static str>,
@@ -35,6 +36,17 @@ impl Faults {
     /// Ends the injection; returns the call that failed.
     pub fn stop(&self) -> Option<&'static str> {
         std::mem::take(&mut *self.lock()).hit
+    }
+
+    /// Nothing fails and nothing is counted until [`Faults::resume`].
+    #[must_use]
+    pub fn pause(&self) -> State {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Goes on where it was paused.
+    pub fn resume(&self, state: State) {
+        *self.lock() = state;
     }
 
     /// Called by everything that may fail: whether it must.

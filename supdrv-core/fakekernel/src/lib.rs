@@ -11,6 +11,7 @@
 //! | [`faults`] | the n-th call that may fail, fails |
 //! | [`locks`] | locks that know their owner |
 //! | [`nodes`] | the device nodes of a fake kernel as a way for the conformance suite |
+//! | [`suite`] | the tests that every shim has, through its own entry points |
 //! | [`ticker`] | one interrupt thread for each CPU, for timers |
 //!
 //! A broken contract (a call that may sleep under a spinlock, a block freed twice) ends the test program with a message: there is a C
@@ -24,6 +25,7 @@ pub mod ledger;
 pub mod locks;
 pub mod nodes;
 pub mod ram;
+pub mod suite;
 pub mod ticker;
 pub mod user;
 

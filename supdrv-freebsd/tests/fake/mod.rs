@@ -27,7 +27,7 @@ use fakekernel::ram::Ram;
 use fakekernel::ticker::Ticker;
 
 pub use devices::{occupy, vacate};
-pub use nodes::Nodes;
+pub use nodes::{Calls, Nodes};
 pub use syscalls::{
     EACCES, EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENOTTY, ENXIO, EPERM, Fd, RDWR, exit,
 };

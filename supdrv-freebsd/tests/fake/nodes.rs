@@ -1,13 +1,19 @@
-//! The system calls, for the conformance suite.
+//! The system calls and the machine, for the tests that all shims have.
 
+use core::ffi::c_void;
 use std::sync::Arc;
 
 use fakekernel::context::Process;
+use fakekernel::faults::Faults;
+use fakekernel::ledger::Ledger;
 use fakekernel::nodes::SystemCalls;
+use fakekernel::suite::ShimUnderTest;
+use supdrv_core::abi::idc::IdcRequest;
 use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::driver::Counters;
 
-use super::syscalls::{Fd, RDWR};
+use super::syscalls::{self, Fd, RDWR};
+use super::{Kernel, SUPDrvFreeBSDIDC, boot, machine, vm};
 
 /// This kernel's.
 pub struct Calls;
@@ -30,6 +36,65 @@ impl SystemCalls for Calls {
 
     fn counters() -> Option<Counters> {
         supdrv_freebsd::counters()
+    }
+}
+
+impl ShimUnderTest for Calls {
+    type Kernel = Kernel;
+    const LOCKED_PAGES: &'static str = "wired user pages";
+    const GONE_WITH_THE_SESSION: &'static [&'static str] = &["wired user pages", "held pages", "map entries"];
+    const MUST_HAVE_FAILED: &'static [&'static str] = &[
+        "make_dev_s",
+        "devfs_set_cdevpriv",
+        "kva_alloc",
+        "vm_map_find",
+        "vm_map_wire",
+        "vm_page_alloc_contig",
+        "copyin",
+    ];
+
+    fn boot() -> Kernel {
+        boot()
+    }
+
+    fn load(kernel: &Kernel) -> i32 {
+        kernel.load()
+    }
+
+    fn unload(kernel: &Kernel) -> i32 {
+        kernel.unload()
+    }
+
+    fn leftovers(kernel: &Kernel) -> Vec<(&'static str, i64)> {
+        kernel.leftovers()
+    }
+
+    fn ledger() -> &'static Ledger {
+        &machine().ledger
+    }
+
+    fn faults() -> &'static Faults {
+        &machine().faults
+    }
+
+    unsafe fn idc(request: IdcRequest, packet: *mut c_void) -> i32 {
+        unsafe { SUPDrvFreeBSDIDC(request.code(Self::ENCODING), packet) }
+    }
+
+    fn inherit(fd: &Fd, child: &Arc<Process>) -> Fd {
+        fd.inherit(child)
+    }
+
+    fn exit(process: &Arc<Process>) {
+        syscalls::exit(process, Vec::new());
+    }
+
+    fn unmap(process: &Arc<Process>, address: usize, bytes: usize) {
+        vm::munmap(process, address, bytes);
+    }
+
+    fn mappings(process: &Arc<Process>) -> usize {
+        vm::mapping_count(process)
     }
 }
 

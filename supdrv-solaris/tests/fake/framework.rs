@@ -345,6 +345,9 @@ pub extern "C" fn solaris_id_space_destroy(space: usize) {
 #[unsafe(no_mangle)]
 pub extern "C" fn solaris_id_alloc_nosleep(space: usize) -> c_int {
     assert_eq!(space, ID_SPACE);
+    if machine().faults.must_fail("id_alloc_nosleep") {
+        return -1;
+    }
     let mut ids = lock(&IDS);
     let Some((low, high, used)) = &mut *ids else { violation("no id space") };
     let free = (*low..*high).find(|id| !used.contains(id));
@@ -571,27 +574,3 @@ pub fn exit(process: &Arc<Process>, descriptors: Vec<Fd>) {
     drop(descriptors);
     context::in_process(process, || vm::exit(process));
 }
-
-/// The system calls, for the conformance suite.
-pub struct Calls;
-
-impl SystemCalls for Calls {
-    type Fd = Fd;
-    const NAME: &'static str = "the Solaris driver on a fake kernel";
-    const ENCODING: Encoding = Encoding::Solaris;
-
-    fn open(process: &Arc<Process>, node: &str) -> Result<Fd, i32> {
-        Fd::open(process, node)
-    }
-
-    fn ioctl(fd: &Fd, process: &Arc<Process>, code: u32, argument: usize) -> Result<i32, i32> {
-        fd.ioctl_by(process, code, argument)
-    }
-
-    fn counters() -> Option<Counters> {
-        supdrv_solaris::counters()
-    }
-}
-
-/// The way to the driver through its nodes.
-pub type Nodes = fakekernel::nodes::Nodes<Calls>;

@@ -14,6 +14,7 @@
 mod base;
 mod cpus;
 mod framework;
+mod shim;
 mod vm;
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -25,9 +26,9 @@ use fakekernel::ticker::Ticker;
 
 pub use cpus::set_online;
 pub use framework::{
-    EACCES, EBUSY, EFAULT, EINVAL, ENOENT, ENOTTY, ENXIO, EPERM, Fd, Nodes, SUPDrvSolarisIDC, exit, resume,
-    suspend,
+    EACCES, EBUSY, EFAULT, EINVAL, ENOENT, ENOTTY, ENXIO, EPERM, Fd, SUPDrvSolarisIDC, exit, resume, suspend,
 };
+pub use shim::{Calls, Nodes};
 pub use vm::{mapping_count, munmap};
 
 /// CPUs of the machine.
