@@ -23,7 +23,7 @@ const STEPS: &[Step] = &[
     Step { name: "windows image", run: windows::check },
     Step { name: "windows driver in wine", run: windows::test },
     Step { name: "C libraries for all targets", run: || legacy::build_all().map(|_| Tally::one(true)) },
-    Step { name: "C shell on 32-bit", run: legacy::suite_on_32_bit },
+    Step { name: "suite on 32-bit", run: legacy::suite_on_32_bit },
     Step { name: "linux in a real kernel", run: demo::in_kernel },
     Step { name: "linux: siblings and events", run: demo::events_in_kernel },
     Step { name: "linux: a second kernel", run: demo::in_second_kernel },
