@@ -5,10 +5,14 @@
 //!
 //! ```text
 //!   register ──► live ──last usage gone──► dying (destructor runs, no lock held) ──► freed
+//!                             └── in a context that may not run destructors ──► dead ──next chance──► dying
 //! ```
 //!
 //! C code sees an object as an [`ObjectView`] with a magic; its address is the object's id. A dying object answers new
 //! references with `VERR_WRONG_ORDER`.
+//!
+//! A destructor is code in an image. While one runs the registry knows it, with its thread; whoever wants to unload code
+//! [bars](Objects::bar) it first: that fails while a destructor of it runs, and none begins any more once it has succeeded.
 //!
 //! All state is in one [`Registry`] under the device lock, which is IRQ-safe: references to an object that the session has
 //! already, and releases that aren't the last, work with interrupts off. What needs memory gets it before the lock is taken.
@@ -16,7 +20,7 @@
 use core::ffi::c_void;
 use core::ops::Bound;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::ioctl::{OBJECT_MAGIC, OBJECT_MAGIC_DEAD, OBJECT_TYPE_END, OBJECT_TYPE_INVALID};
 use crate::abi::published::ObjectView;
@@ -68,6 +72,11 @@ struct Usage {
     first: u64,
 }
 
+/// An object, found by its destructor's address.
+type DestructorKey = (usize, ObjectId);
+/// Who runs a destructor; 0 for nobody.
+type Thread = usize;
+type ObjectNode<O> = Node<DestructorKey, Thread, O>;
 type UsageNode<O> = Node<(SessionKey, ObjectId), Usage, O>;
 type HistoryNode<O> = Node<(SessionKey, u64), ObjectId, O>;
 
@@ -84,7 +93,13 @@ impl<O: OsHeap + Clone> SpareUsage<O> {
 /// Objects and usages; the data of the device lock.
 pub struct Registry<O: OsHeap> {
     /// By destructor address first, so that the destructors inside an image are found as a range.
-    objects: Tree<(usize, ObjectId), (), O>,
+    objects: Tree<DestructorKey, Thread, O>,
+    /// Objects whose destructor runs, and in which thread.
+    running: Tree<DestructorKey, Thread, O>,
+    /// Objects whose last reference went where destructors can't run.
+    dead: Tree<DestructorKey, Thread, O>,
+    /// Code that is about to go, first address and size: destructors in it aren't called any more.
+    barred: (usize, usize),
     usages: Tree<(SessionKey, ObjectId), Usage, O>,
     history: Tree<(SessionKey, u64), ObjectId, O>,
     spare_usages: Tree<(SessionKey, ObjectId), Usage, O>,
@@ -107,6 +122,9 @@ impl<O: OsHeap> Registry<O> {
     pub const fn new() -> Self {
         Self {
             objects: Tree::new(),
+            running: Tree::new(),
+            dead: Tree::new(),
+            barred: (0, 0),
             usages: Tree::new(),
             history: Tree::new(),
             spare_usages: Tree::new(),
@@ -162,21 +180,67 @@ impl<O: OsHeap> Registry<O> {
         Some(SpareUsage(usage, history))
     }
 
-    /// The destructors inside `[base, base + size)`, each with its object.
-    fn next_in_image(
-        &self,
-        base: usize,
-        size: usize,
-        after: Option<(usize, ObjectId)>,
-    ) -> Option<(usize, ObjectId)> {
-        let start = (base, ObjectId(NonNull::dangling()));
-        let bound = match &after {
-            Some(key) => Bound::Excluded(key),
-            None => Bound::Included(&start),
-        };
-        let (key, ()) = self.objects.lower_bound(bound)?;
-        (key.0.wrapping_sub(base) < size).then_some(*key)
+    /// Whether a destructor inside `[base, base + size)` runs, in another thread than `thread`, or is still to be run.
+    fn is_busy(&self, base: usize, size: usize, thread: Thread) -> bool {
+        let mut after = None;
+        while let Some((key, runner)) = next_inside(&self.running, base, size, after) {
+            if runner != thread {
+                return true;
+            }
+            after = Some(key);
+        }
+        next_inside(&self.dead, base, size, None).is_some()
     }
+
+    /// Marks an object dying and takes it out of the registry. Its destructor is kept out of code that is about to go.
+    fn kill(&mut self, id: ObjectId) -> Option<ObjectNode<O>> {
+        // SAFETY: the object is registered, hence alive; the registry is locked.
+        let object = unsafe { id.0.as_ref() };
+        object.magic.store(OBJECT_MAGIC_DEAD, Ordering::Relaxed);
+        let destructor = object.destructor.load(Ordering::Relaxed);
+        let mut node = self.objects.remove(&(destructor, id))?;
+        let (base, size) = self.barred;
+        if destructor.wrapping_sub(base) < size {
+            object.destructor.store(0, Ordering::Relaxed);
+            node.set_key((0, id));
+        }
+        Some(node)
+    }
+
+    /// Makes it known that the destructor of a killed object runs from now on, in a thread.
+    fn run(&mut self, mut node: ObjectNode<O>, thread: Thread) -> Dying<O> {
+        let key = *node.key();
+        if key.0 == 0 {
+            return Dying { key, node: Some(node) };
+        }
+        *node.value_mut() = thread;
+        let unique = self.running.insert(node).is_ok();
+        debug_assert!(unique);
+        Dying { key, node: None }
+    }
+}
+
+/// An object that is out of the registry, and whose destructor, if it has one, is among those that run.
+struct Dying<O: OsHeap> {
+    key: DestructorKey,
+    /// To be freed without the lock.
+    node: Option<ObjectNode<O>>,
+}
+
+/// The first destructor inside `[base, base + size)`, or the first one after another, and what its node has.
+fn next_inside<O: OsHeap>(
+    tree: &Tree<DestructorKey, Thread, O>,
+    base: usize,
+    size: usize,
+    after: Option<DestructorKey>,
+) -> Option<(DestructorKey, Thread)> {
+    let start = (base, ObjectId(NonNull::dangling()));
+    let bound = match &after {
+        Some(key) => Bound::Excluded(key),
+        None => Bound::Included(&start),
+    };
+    let (key, thread) = tree.lower_bound(bound)?;
+    (key.0.wrapping_sub(base) < size).then_some((*key, *thread))
 }
 
 fn new_view(what: &Registration, creator: &ObjectCreator) -> ObjectView {
@@ -206,12 +270,14 @@ fn is_type(object_type: u32) -> bool {
 pub struct Objects<O: SupdrvOs> {
     os: O,
     registry: IrqSpinLock<Registry<O>, O>,
+    /// There may be dead objects; spares a look under the lock.
+    any_dead: AtomicBool,
 }
 
 impl<O: SupdrvOs> Objects<O> {
     /// Wraps the device lock and what it protects.
     pub const fn new(os: O, registry: IrqSpinLock<Registry<O>, O>) -> Self {
-        Self { os, registry }
+        Self { os, registry, any_dead: AtomicBool::new(false) }
     }
 
     /// The device lock's native handle, for the published view.
@@ -240,7 +306,7 @@ impl<O: SupdrvOs> Objects<O> {
         }
         let mut object = Box::new(&self.os, new_view(what, creator))?;
         let id = ObjectId(object.as_ptr());
-        let node = Node::new(&self.os, (what.destructor as usize, id), ())?;
+        let node = Node::new(&self.os, (what.destructor as usize, id), 0)?;
         let spare = SpareUsage::new(&self.os, id)?;
         // Last: nothing undoes what the system notes.
         self.os.obj_init_creator(&mut object, ext);
@@ -250,6 +316,7 @@ impl<O: SupdrvOs> Objects<O> {
         registry.use_spare(session, id, spare);
         drop(registry);
         let _owned_by_registry = object.into_raw();
+        self.bury();
         Ok(id)
     }
 
@@ -326,6 +393,7 @@ impl<O: SupdrvOs> Objects<O> {
         let released = unsafe { self.release_then(session, id, |_| None) }?;
         if released == Released::Destroyed {
             self.trim();
+            self.bury();
         }
         Ok(released)
     }
@@ -350,17 +418,11 @@ impl<O: SupdrvOs> Objects<O> {
         debug_assert!(released == Ok(Released::Destroyed));
     }
 
-    /// As [`release`](Self::release); `free` takes a spare out that is freed with the object.
+    /// Drops a reference of a session; whether it was the object's last one.
     ///
     /// # Safety
     /// As for [`add_ref`](Self::add_ref).
-    unsafe fn release_then(
-        &self,
-        session: SessionKey,
-        id: ObjectId,
-        free: impl FnOnce(&mut Registry<O>) -> Option<SpareUsage<O>>,
-    ) -> Result<Released> {
-        let mut registry = self.registry.lock();
+    unsafe fn drop_reference(registry: &mut Registry<O>, session: SessionKey, id: ObjectId) -> Result<bool> {
         // SAFETY: the caller keeps the memory alive.
         let object = unsafe { id.0.as_ref() };
         if object.magic.load(Ordering::Relaxed) != OBJECT_MAGIC {
@@ -373,42 +435,85 @@ impl<O: SupdrvOs> Objects<O> {
         {
             registry.keep_spare(spare);
         }
-        if object.usage.fetch_sub(1, Ordering::Relaxed) > 1 {
+        Ok(object.usage.fetch_sub(1, Ordering::Relaxed) <= 1)
+    }
+
+    /// As [`release`](Self::release); `free` takes a spare out that is freed with the object.
+    ///
+    /// # Safety
+    /// As for [`add_ref`](Self::add_ref).
+    unsafe fn release_then(
+        &self,
+        session: SessionKey,
+        id: ObjectId,
+        free: impl FnOnce(&mut Registry<O>) -> Option<SpareUsage<O>>,
+    ) -> Result<Released> {
+        let mut registry = self.registry.lock();
+        // SAFETY: condition of the function.
+        if !unsafe { Self::drop_reference(&mut registry, session, id) }? {
             return Ok(Released::Alive);
         }
-        let node = Self::kill(&mut registry, id);
+        let dying = registry.kill(id).map(|node| registry.run(node, self.os.thread_handle()));
         let spare = free(&mut registry);
         drop(registry);
-        drop((node, spare));
-        // SAFETY: the object was just taken out of the registry, by nobody else: its magic was live.
-        unsafe { self.destroy(id) };
+        drop(spare);
+        if let Some(dying) = dying {
+            self.destroy(dying);
+        }
         Ok(Released::Destroyed)
     }
 
-    /// Marks an object dying and takes it out of the registry.
-    fn kill(registry: &mut Registry<O>, id: ObjectId) -> Option<Node<(usize, ObjectId), (), O>> {
-        // SAFETY: the object is registered, hence alive; the registry is locked.
-        let object = unsafe { id.0.as_ref() };
-        object.magic.store(OBJECT_MAGIC_DEAD, Ordering::Relaxed);
-        registry.objects.remove(&(object.destructor.load(Ordering::Relaxed), id))
-    }
-
-    /// Runs the destructor and frees the object.
+    /// As [`release`](Self::release), where it may be the last reference and destructors can't run: the object then waits for the next chance.
+    /// Class I.
+    ///
+    /// # Errors
+    /// As for [`release`](Self::release).
     ///
     /// # Safety
-    /// The caller took the object out of the registry with [`kill`](Self::kill), when its last usage was gone.
-    unsafe fn destroy(&self, id: ObjectId) {
-        // SAFETY: the caller owns the object now.
-        let object = unsafe { Box::from_raw(&self.os, id.0) };
-        let destructor = object.destructor.load(Ordering::Relaxed);
-        if destructor != 0 {
-            // SAFETY: the only non-zero value ever stored is a Destructor, and unloading its image would have cleared it.
-            let destructor: Destructor = unsafe { core::mem::transmute(destructor) };
-            // SAFETY: this is the one call that the registration promised: class T, no locks, both arguments as given.
-            unsafe {
-                destructor(id.0.as_ptr().cast(), object.user1 as *mut c_void, object.user2 as *mut c_void)
-            };
+    /// As for [`add_ref`](Self::add_ref).
+    pub(crate) unsafe fn release_no_block(&self, session: SessionKey, id: ObjectId) -> Result<Released> {
+        let mut registry = self.registry.lock();
+        // SAFETY: condition of the function.
+        if !unsafe { Self::drop_reference(&mut registry, session, id) }? {
+            return Ok(Released::Alive);
         }
+        if let Some(node) = registry.kill(id) {
+            let unique = registry.dead.insert(node).is_ok();
+            debug_assert!(unique);
+            self.any_dead.store(true, Ordering::Relaxed);
+        }
+        Ok(Released::Destroyed)
+    }
+
+    /// Destroys what died where that wasn't possible. Class T.
+    pub(crate) fn bury(&self) {
+        while self.any_dead.load(Ordering::Relaxed) {
+            let mut registry = self.registry.lock();
+            let node = registry.dead.pop_first();
+            self.any_dead.store(node.is_some(), Ordering::Relaxed);
+            let dying = node.map(|node| registry.run(node, self.os.thread_handle()));
+            drop(registry);
+            if let Some(dying) = dying {
+                self.destroy(dying);
+            }
+        }
+    }
+
+    /// Runs the destructor of a dying object, and frees the object. Class T.
+    fn destroy(&self, dying: Dying<O>) {
+        let Dying { key: (destructor, id), node } = dying;
+        drop(node);
+        // SAFETY: whoever takes an object out of the registry owns it.
+        let object = unsafe { Box::from_raw(&self.os, id.0) };
+        if destructor == 0 {
+            return;
+        }
+        // SAFETY: the only non-zero value ever stored is a Destructor, and its code stays while it is known to run.
+        let call: Destructor = unsafe { core::mem::transmute(destructor) };
+        // SAFETY: this is the one call that the registration promised: class T, no locks, both arguments as given.
+        unsafe { call(id.0.as_ptr().cast(), object.user1 as *mut c_void, object.user2 as *mut c_void) };
+        let node = self.registry.lock().running.remove(&(destructor, id));
+        drop(node);
     }
 
     /// Whether a session may use an object: asks the system, else requires the creator's user id. Class of the caller.
@@ -440,6 +545,7 @@ impl<O: SupdrvOs> Objects<O> {
 
     /// Drops all references of a session, most recently first referenced first. Class T.
     pub fn release_session(&self, session: SessionKey) {
+        self.bury();
         loop {
             let mut registry = self.registry.lock();
             let last = registry.history.upper_bound(Bound::Included(&(session, u64::MAX)));
@@ -452,12 +558,12 @@ impl<O: SupdrvOs> Objects<O> {
             // SAFETY: the session references the object, so it is alive; the registry is locked.
             let object = unsafe { id.0.as_ref() };
             let was_last = object.usage.fetch_sub(count, Ordering::Relaxed) == count;
-            let node = if was_last { Self::kill(&mut registry, id) } else { None };
+            let node = if was_last { registry.kill(id) } else { None };
+            let dying = node.map(|node| registry.run(node, self.os.thread_handle()));
             drop(registry);
-            drop((record, node));
-            if was_last {
-                // SAFETY: just killed under the lock.
-                unsafe { self.destroy(id) };
+            drop(record);
+            if let Some(dying) = dying {
+                self.destroy(dying);
             }
         }
     }
@@ -468,7 +574,9 @@ impl<O: SupdrvOs> Objects<O> {
         let mut after = None;
         loop {
             let registry = self.registry.lock();
-            let Some(key) = registry.next_in_image(base, size_bytes, after) else { return false };
+            let Some((key, _)) = next_inside(&registry.objects, base, size_bytes, after) else {
+                return false;
+            };
             if session.is_none_or(|session| registry.usages.get(&(session, key.1)).is_some()) {
                 return true;
             }
@@ -476,12 +584,33 @@ impl<O: SupdrvOs> Objects<O> {
         }
     }
 
+    /// Bars `[base, base + size_bytes)`: until [`unbar`](Self::unbar), no destructor inside begins; objects with such ones die without. One area at a
+    /// time. `false`, and nothing happens, while a destructor inside runs in another thread. Class T.
+    #[must_use]
+    pub fn bar(&self, base: usize, size_bytes: usize) -> bool {
+        self.bury();
+        let thread = self.os.thread_handle();
+        let mut registry = self.registry.lock();
+        if registry.is_busy(base, size_bytes, thread) {
+            return false;
+        }
+        registry.barred = (base, size_bytes);
+        true
+    }
+
+    /// Ends [`bar`](Self::bar). Class I.
+    pub fn unbar(&self) {
+        self.registry.lock().barred = (0, 0);
+    }
+
     /// Clears every destructor inside `[base, base + size_bytes)`, because that code is going away; returns how many. Class T.
     pub fn clear_destructors_in(&self, base: usize, size_bytes: usize) -> usize {
         let mut cleared = 0;
         loop {
             let mut registry = self.registry.lock();
-            let Some(key) = registry.next_in_image(base, size_bytes, None) else { return cleared };
+            let Some((key, _)) = next_inside(&registry.objects, base, size_bytes, None) else {
+                return cleared;
+            };
             let Some(mut node) = registry.objects.remove(&key) else { return cleared };
             // SAFETY: registered objects are alive; the registry is locked.
             unsafe { key.1.0.as_ref() }.destructor.store(0, Ordering::Relaxed);
@@ -494,6 +623,7 @@ impl<O: SupdrvOs> Objects<O> {
 
     /// Frees what is left when the driver goes away, without calling destructors: their owners are gone. Class T.
     pub fn clear(&self) {
+        self.bury();
         loop {
             let node = self.registry.lock().objects.pop_first();
             let Some(node) = node else { break };

@@ -2,7 +2,8 @@
 //!
 //! A semaphore is a registered object whose first argument is the system's event. The handle owns the registration's reference;
 //! every operation adds one of its own while it works, so that a semaphore that is closed while somebody waits goes away with the
-//! last waiter, who is not woken.
+//! last waiter, who is not woken. A signal may come with interrupts off: if it turns out to be the last, the semaphore is destroyed at
+//! the registry's next chance.
 //!
 //! ```text
 //!   create ──► handle ──close──► no handle, waiters inside ──last one leaves──► destroyed
@@ -73,6 +74,8 @@ struct Held<'a, O: SupdrvOs> {
     session: &'a Session<O>,
     id: ObjectId,
     semaphore: NonNull<Semaphore<O>>,
+    /// The reference may be dropped where nothing can be destroyed.
+    in_any_context: bool,
     _shared: PhantomData<&'a Semaphore<O>>,
 }
 
@@ -80,7 +83,7 @@ impl<'a, O: SupdrvOs> Held<'a, O> {
     fn new(session: &'a Session<O>, id: ObjectId) -> Option<Self> {
         // SAFETY: the caller has just added a reference to the object.
         let semaphore = NonNull::new(unsafe { id.0.as_ref() }.user1 as *mut Semaphore<O>)?;
-        Some(Self { session, id, semaphore, _shared: PhantomData })
+        Some(Self { session, id, semaphore, in_any_context: false, _shared: PhantomData })
     }
 
     fn event(&self) -> &O::Event {
@@ -98,8 +101,15 @@ impl<'a, O: SupdrvOs> Held<'a, O> {
 
 impl<O: SupdrvOs> Drop for Held<'_, O> {
     fn drop(&mut self) {
+        let (objects, key) = (self.session.driver().objects(), self.session.key());
         // SAFETY: `self` had a reference to the object.
-        let released = unsafe { self.session.driver().objects().release(self.session.key(), self.id) };
+        let released = unsafe {
+            if self.in_any_context {
+                objects.release_no_block(key, self.id)
+            } else {
+                objects.release(key, self.id)
+            }
+        };
         debug_assert!(released.is_ok());
     }
 }
@@ -163,7 +173,8 @@ impl<O: SupdrvOs> Session<O> {
     /// `VERR_INVALID_HANDLE`.
     #[doc(alias("SUPSemEventSignal", "SUPSemEventMultiSignal"))]
     pub fn sem_signal(&self, handle: u32, kind: EventKind) -> Result<()> {
-        let held = self.sem_hold(handle, kind)?;
+        let mut held = self.sem_hold(handle, kind)?;
+        held.in_any_context = true;
         self.driver().os().event_signal(held.event());
         Ok(())
     }
@@ -174,7 +185,8 @@ impl<O: SupdrvOs> Session<O> {
     /// `VERR_INVALID_HANDLE`.
     #[doc(alias = "SUPSemEventMultiReset")]
     pub fn sem_reset(&self, handle: u32) -> Result<()> {
-        let held = self.sem_hold(handle, EventKind::MultiRelease)?;
+        let mut held = self.sem_hold(handle, EventKind::MultiRelease)?;
+        held.in_any_context = true;
         self.driver().os().event_reset(held.event());
         Ok(())
     }

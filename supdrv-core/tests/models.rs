@@ -20,8 +20,9 @@ use supdrv_core::abi::ioctl::Function;
 use supdrv_core::abi::status::*;
 use supdrv_core::capi;
 use supdrv_core::mock::schedule::{Scheduler, set_scheduler};
-use supdrv_core::mock::{Client, Host, MockOs};
-use supdrv_core::object::{ObjectId, Registration, Released};
+use supdrv_core::mock::{Client, Host, Kind, MockOs};
+use supdrv_core::object::{Destructor, ObjectId, Registration, Released};
+use supdrv_core::os::EventKind;
 use tracer_support::{Event, FakeTracer, UserModule, context};
 use vtg_samples::named;
 
@@ -78,11 +79,9 @@ fn a_session_lives_until_its_last_reference_is_dropped() {
                 let client = &client;
                 scope.spawn(move || {
                     send(client);
+                    let view = client.session().view().as_ptr();
                     // SAFETY: the reference from above; its session is open at least as long.
-                    assert_ne!(
-                        unsafe { capi::session_release::<MockOs>(client.session().view().as_ptr()) },
-                        u32::MAX
-                    );
+                    assert_ne!(unsafe { capi::session_release::<MockOs>(view) }, u32::MAX);
                 });
             }
             send(&client);
@@ -169,7 +168,8 @@ fn an_object_is_destroyed_once_by_whoever_releases_last() {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!((destroyed, counter.load(Ordering::SeqCst), objects.count()), (1, 1, 0));
-        (first.close(), second.close());
+        first.close();
+        second.close();
     });
 }
 
@@ -245,6 +245,64 @@ fn of_two_who_close_a_semaphore_one_succeeds() {
     });
 }
 
+#[test]
+fn a_signal_with_interrupts_off_destroys_nothing() {
+    explore(1_000, || {
+        let host = Host::new();
+        let client = host.open();
+        let session = client.session();
+        let handle = session.sem_create(EventKind::SingleRelease).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let signalled =
+                    host.os().with_irqs_off(|| session.sem_signal(handle, EventKind::SingleRelease));
+                assert!(matches!(signalled, Ok(()) | Err(VERR_INVALID_HANDLE)), "{signalled:?}");
+            });
+            scope.spawn(|| session.sem_close(handle, EventKind::SingleRelease).unwrap());
+        });
+        // The next request takes away what the signal couldn't.
+        let other = client.sem_op3(EVENT, 0, 0).unwrap();
+        assert_eq!(host.os().live(Kind::Event), 1);
+        client.sem_op2(EVENT, other, CLOSE, 0).unwrap();
+        client.close();
+    });
+}
+
+#[test]
+fn code_stays_while_a_destructor_in_it_runs() {
+    explore(1_000, || {
+        let host = Host::new();
+        let (first, second) = (host.open(), host.open());
+        let image =
+            Builder::new("destructor.r0").symbol("destroy", &calls(elsewhere as *const () as usize, 0));
+        let base = second.load(&image.build()).unwrap();
+        let destroy = second.ldr_get_symbol(base, "destroy").unwrap();
+        let session = first.session();
+        let what = Registration {
+            object_type: 1,
+            // SAFETY: code of the image, with this signature.
+            destructor: unsafe { core::mem::transmute::<usize, Destructor>(destroy) },
+            user1: null_mut(),
+            user2: null_mut(),
+        };
+        let id = host
+            .driver()
+            .objects()
+            .register(session.key(), &session.creator(), session.ext(), &what)
+            .unwrap();
+        thread::scope(|scope| {
+            // SAFETY: the session's reference.
+            scope.spawn(|| unsafe { host.driver().objects().release(session.key(), id) }.unwrap());
+            scope.spawn(|| {
+                second.ldr_free(base).unwrap();
+                second.close();
+            });
+        });
+        assert_eq!((host.counters().images, host.counters().objects), (0, 0));
+        first.close();
+    });
+}
+
 /// What code of an image calls: another thread may go on meanwhile.
 unsafe extern "C" fn elsewhere() {
     INSIDE.fetch_add(1, Ordering::SeqCst);
@@ -275,7 +333,8 @@ fn code_of_an_image_stays_while_it_is_called() {
             }
         });
         assert_eq!(host.counters().images, 0);
-        (first.close(), second.close());
+        first.close();
+        second.close();
     });
     assert_ne!(INSIDE.load(Ordering::SeqCst), 0, "no schedule got inside");
 }

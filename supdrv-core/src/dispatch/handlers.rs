@@ -482,6 +482,7 @@ fn sem_op2<O: SupdrvOs>(session: &Session<O>, packet: &Packet<'_>) -> Handled {
         }
         _ => Err(VERR_INVALID_FUNCTION),
     };
+    session.driver().objects().bury();
     Ok(Status::of(result))
 }
 

@@ -77,16 +77,11 @@ impl<O: SupdrvOs> Loader<O> {
 
     /// The last call is out: frees the VMMR0 image if that was put off.
     fn finish_vmmr0(&self, session: &Session<O>) {
-        let mut images = self.images.lock();
         let base = session.driver().published().vmmr0.load(Ordering::Relaxed);
-        let doomed = images.usages.get(&(session.key(), base)).is_some_and(|usage| usage.doomed);
-        if !doomed || session.loader.calls.any_inside() {
-            return;
-        }
-        session.loader.calls.freed();
-        if let Some(image) = images.remove_usage(session, base) {
-            self.destroy_image(session, image);
-        }
+        self.drop_usage_when_idle(session, base, |images| {
+            let doomed = images.usages.get(&(session.key(), base)).is_some_and(|usage| usage.doomed);
+            doomed && !session.loader.calls.any_inside()
+        });
     }
 
     fn enter_service(&self, session: &Session<O>, name: &[u8]) -> Result<(usize, ServiceHandler)> {
@@ -100,15 +95,16 @@ impl<O: SupdrvOs> Loader<O> {
     }
 
     fn leave_service(&self, session: &Session<O>, base: usize) {
-        let mut images = self.images.lock();
-        let Some(usage) = images.usages.get_mut(&(session.key(), base)) else { return };
-        usage.calls -= 1;
-        if !usage.doomed || usage.calls != 0 {
-            return;
+        let key = (session.key(), base);
+        if let Some(usage) = self.images.lock().usages.get_mut(&key) {
+            usage.calls -= 1;
+            if !usage.doomed {
+                return;
+            }
         }
-        if let Some(image) = images.remove_usage(session, base) {
-            self.destroy_image(session, image);
-        }
+        self.drop_usage_when_idle(session, base, |images| {
+            images.usages.get(&key).is_some_and(|usage| usage.doomed && usage.calls == 0)
+        });
     }
 }
 

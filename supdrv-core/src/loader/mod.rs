@@ -318,7 +318,8 @@ impl<O: SupdrvOs> Loader<O> {
             return Ok(());
         }
         let only_mine = if total > 1 { Some(session.key()) } else { None };
-        if session.driver().objects().has_destructor_in(base, bytes, only_mine) {
+        let objects = session.driver().objects();
+        if objects.has_destructor_in(base, bytes, only_mine) {
             return Err(VERR_DANGLING_OBJECTS);
         }
         let is_vmmr0 = self.owns_vmmr0(session, base);
@@ -331,13 +332,50 @@ impl<O: SupdrvOs> Loader<O> {
             }
             return Ok(());
         }
+        // A destructor that runs is an object that is still there.
+        if self.drop_usage(&mut images, session, base) {
+            return Ok(());
+        }
+        if is_vmmr0 {
+            session.loader.calls.allow();
+        }
+        Err(VERR_DANGLING_OBJECTS)
+    }
+
+    /// Drops a session's usage of an image, and frees the image if that was the last one. `false`, and nothing happens, if it is the last and a
+    /// destructor in the image runs.
+    fn drop_usage(&self, images: &mut Images<O>, session: &Session<O>, base: usize) -> bool {
+        let Some(mine) = images.usages.get(&(session.key(), base)).map(|usage| usage.count) else {
+            return true;
+        };
+        let Some(image) = images.at(base) else { return true };
+        let objects = session.driver().objects();
+        let (is_last, is_vmmr0) = (image.usage <= mine, self.owns_vmmr0(session, base));
+        if is_last && !objects.bar(base, image.view.image_bytes as usize) {
+            return false;
+        }
         if is_vmmr0 {
             session.loader.calls.freed();
         }
         if let Some(image) = images.remove_usage(session, base) {
             self.destroy_image(session, image);
         }
-        Ok(())
+        if is_last {
+            objects.unbar();
+        }
+        true
+    }
+
+    /// As [`drop_usage`](Self::drop_usage), if `is_due` still says so whenever the loader is locked; waits for destructors, without the lock.
+    fn drop_usage_when_idle(&self, session: &Session<O>, base: usize, is_due: impl Fn(&Images<O>) -> bool) {
+        loop {
+            let mut images = self.images.lock();
+            if !is_due(&images) || self.drop_usage(&mut images, session, base) {
+                return;
+            }
+            drop(images);
+            self.os.sleep_ms(1);
+        }
     }
 
     fn owns_vmmr0(&self, session: &Session<O>, base: usize) -> bool {
@@ -408,13 +446,13 @@ impl<O: SupdrvOs> Loader<O> {
 
     /// Drops all usages of a session, latest first.
     pub(crate) fn session_closing(&self, session: &Session<O>) {
-        let mut images = self.images.lock();
-        loop {
+        let last = || {
+            let images = self.images.lock();
             let last = images.history.upper_bound(Bound::Included(&(session.key(), u64::MAX)));
-            let Some((_, &base)) = last.filter(|((owner, _), _)| *owner == session.key()) else { return };
-            if let Some(image) = images.remove_usage(session, base) {
-                self.destroy_image(session, image);
-            }
+            last.filter(|((owner, _), _)| *owner == session.key()).map(|(_, &base)| base)
+        };
+        while let Some(base) = last() {
+            self.drop_usage_when_idle(session, base, |_| true);
         }
     }
 
