@@ -27,6 +27,7 @@ pub mod os;
 pub mod ring0;
 pub mod semaphore;
 pub mod session;
+pub mod shim;
 pub mod sync;
 pub mod tracer;
 pub mod tree;

@@ -1,27 +1,27 @@
 //! The module's life and its device nodes.
 //!
 //! The nodes are the last that appears and the first that goes. An open file is a user of the module, from open to the destructor of its
-//! private data; the count of users and the wish to unload are one atomic number, so that no open slips in between the check of an
-//! unload and the removal of the nodes.
+//! private data.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
-use supdrv_core::abi::Status;
 use supdrv_core::abi::idc::IdcHeader;
 use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::abi::published::SessionView;
 use supdrv_core::abi::requests::HEADER_BYTES;
-use supdrv_core::abi::status::{VERR_INVALID_PARAMETER, VERR_RESOURCE_BUSY};
+use supdrv_core::abi::status::VERR_INVALID_PARAMETER;
 use supdrv_core::dispatch;
-use supdrv_core::dispatch::user::{self, Claim, Failure};
+use supdrv_core::dispatch::user::{self, Failure};
 use supdrv_core::driver::{Counters, Driver, DriverSlot};
 use supdrv_core::idc;
 use supdrv_core::os::SessionKind;
 use supdrv_core::ring0::events;
-use supdrv_core::session::{Session, SessionRef};
+use supdrv_core::session::Session;
+use supdrv_core::shim::gate::Gate;
+use supdrv_core::shim::nodes::{self, ErrorNumbers, NODES};
 
 use crate::glue::{self, Caller};
 use crate::kernel::{self, IoctlCode, Opaque};
@@ -34,17 +34,6 @@ const FREAD_FWRITE: c_int = 3;
 const IOC_DIRECTION: u32 = 0xe000_0000;
 const IOC_VOID: u32 = 0x2000_0000;
 const IOC_INOUT: u32 = 0xc000_0000;
-
-/// A device node: its place in [`NODES`] is its unit.
-struct Node {
-    name: &'static CStr,
-    kind: SessionKind,
-}
-
-const NODES: [Node; 2] = [
-    Node { name: c"vboxdrv", kind: SessionKind::User },
-    Node { name: c"vboxdrvu", kind: SessionKind::UserRestricted },
-];
 
 /// An event of the kernel that the driver handles.
 struct PowerEvent {
@@ -65,18 +54,22 @@ struct Module {
     driver: DriverSlot<FreeBsd>,
     nodes: [AtomicPtr<Opaque>; NODES.len()],
     power_tags: [AtomicPtr<Opaque>; POWER_EVENTS.len()],
-    /// Open files, and [`UNLOADING`].
-    users: AtomicU32,
+    /// Open files.
+    users: Gate,
 }
 
-/// Nobody becomes a user any more.
-const UNLOADING: u32 = 1 << 31;
+const ERRORS: ErrorNumbers = ErrorNumbers {
+    illegal_sequence: kernel::EILSEQ,
+    no_locks: kernel::ENOLCK,
+    no_function: kernel::ENOSYS,
+    not_supported: kernel::EOPNOTSUPP,
+};
 
 static MODULE: Module = Module {
     driver: DriverSlot::new(),
     nodes: [const { AtomicPtr::new(null_mut()) }; NODES.len()],
     power_tags: [const { AtomicPtr::new(null_mut()) }; POWER_EVENTS.len()],
-    users: AtomicU32::new(0),
+    users: Gate::new(),
 };
 
 impl Module {
@@ -85,34 +78,14 @@ impl Module {
         unsafe { self.driver.get() }
     }
 
-    fn enter(&self) -> bool {
-        let more = |users: u32| (users & UNLOADING == 0).then_some(users.wrapping_add(1));
-        self.users.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
-    }
-
-    fn leave(&self) {
-        self.users.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Keeps new users out, if there are none.
-    fn close(&self) -> bool {
-        self.users.compare_exchange(0, UNLOADING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
-    fn reopen(&self) {
-        self.users.store(0, Ordering::Release);
-    }
-
     fn is_busy(&self) -> bool {
-        self.users.load(Ordering::Acquire) & !UNLOADING != 0
-            || self.driver().is_some_and(|driver| driver.session_count() != 0)
+        self.users.is_used() || self.driver().is_some_and(|driver| driver.session_count() != 0)
     }
 
     fn make_nodes(&self) -> c_int {
         let hardened = unsafe { glue::supdrv_glue_hardened() != 0 };
         for (unit, (node, place)) in NODES.iter().zip(&self.nodes).enumerate() {
-            let private = hardened && node.kind.is_unrestricted();
-            let mode = if private { 0o600 } else { 0o666 };
+            let mode = node.mode(hardened).cast_signed();
             let mut made = null_mut();
             let failed = unsafe {
                 glue::supdrv_glue_make_node(node.name.as_ptr(), unit as c_int, mode, &raw mut made)
@@ -157,30 +130,12 @@ impl Module {
     }
 }
 
-fn errno(status: Status) -> c_int {
-    match status.0 {
-        0 => 0,
-        -1 => kernel::EACCES,
-        -2 => kernel::EINVAL,
-        -3 => kernel::EILSEQ,
-        -4 => kernel::ENXIO,
-        -5 => kernel::ENOLCK,
-        -6 => kernel::EFAULT,
-        -8 => kernel::ENOMEM,
-        -9 => kernel::EEXIST,
-        -11 => kernel::ENOSYS,
-        -37 => kernel::EOPNOTSUPP,
-        -138 => kernel::EBUSY,
-        _ => kernel::EPERM,
-    }
-}
-
 /// Module event LOAD. Class T.
 #[unsafe(no_mangle)]
 extern "C" fn supdrv_freebsd_load() -> c_int {
-    MODULE.reopen();
+    MODULE.users.reopen();
     if let Err(status) = MODULE.driver.build(&FreeBsd, size_of::<SessionView>()) {
-        return errno(status);
+        return ERRORS.of(status);
     }
     MODULE.watch_power();
     let failed = MODULE.make_nodes();
@@ -200,17 +155,17 @@ extern "C" fn supdrv_freebsd_quiesce() -> c_int {
 /// Module event UNLOAD. Class T.
 #[unsafe(no_mangle)]
 extern "C" fn supdrv_freebsd_unload() -> c_int {
-    if !MODULE.close() {
-        return errno(VERR_RESOURCE_BUSY);
+    if !MODULE.users.close() {
+        return kernel::EBUSY;
     }
     // Sibling drivers are sessions without open files.
     if MODULE.is_busy() {
-        MODULE.reopen();
-        return errno(VERR_RESOURCE_BUSY);
+        MODULE.users.reopen();
+        return kernel::EBUSY;
     }
     MODULE.destroy_nodes();
     MODULE.unwatch_power();
-    module::wait_for_threads();
+    module::THREADS.wait(&FreeBsd);
     // Refused only if somebody is in there after all; the driver is leaked then.
     let _said_in_the_log = MODULE.driver.delete(&FreeBsd);
     0
@@ -248,38 +203,30 @@ unsafe extern "C" fn supdrv_freebsd_open(
     let mut caller = Caller::default();
     unsafe { glue::supdrv_glue_caller(thread, &raw mut caller) };
     let hardened = unsafe { glue::supdrv_glue_hardened() != 0 };
-    if hardened && node.kind.is_unrestricted() && (caller.effective_uid != 0 || caller.jailed != 0) {
+    if node.is_private(hardened) && (caller.effective_uid != 0 || caller.jailed != 0) {
         return kernel::EPERM;
     }
-    if !MODULE.enter() {
+    if !MODULE.users.enter() {
         return kernel::ENXIO;
     }
     let failed = open_session(node.kind);
     if failed != 0 {
-        MODULE.leave();
+        MODULE.users.leave();
     }
     failed
 }
 
 fn open_session(kind: SessionKind) -> c_int {
     let Some(driver) = MODULE.driver() else { return kernel::ENXIO };
-    let session = match driver.create_session(kind) {
-        Ok(session) => session.into_view(),
-        Err(status) => return errno(status),
+    let session = match nodes::open(driver, kind) {
+        Ok(session) => session,
+        Err(status) => return ERRORS.of(status),
     };
     let failed = unsafe { kernel::devfs_set_cdevpriv(session.as_ptr().cast(), close) };
     if failed != 0 {
-        unsafe { release(session.as_ptr().cast()) };
+        unsafe { nodes::close::<FreeBsd>(session.as_ptr()) };
     }
     failed
-}
-
-/// # Safety
-/// `session` came from [`open_session`] and is given up.
-unsafe fn release(session: *mut c_void) {
-    if let Ok(session) = unsafe { SessionRef::<FreeBsd>::from_view(session.cast()) } {
-        drop(session);
-    }
 }
 
 /// The last reference to an open file is gone. Class T, any process, or a thread of the kernel.
@@ -287,8 +234,8 @@ unsafe fn release(session: *mut c_void) {
 /// # Safety
 /// Called by the kernel, once for each open that succeeded.
 unsafe extern "C" fn close(session: *mut c_void) {
-    unsafe { release(session) };
-    MODULE.leave();
+    unsafe { nodes::close::<FreeBsd>(session.cast()) };
+    MODULE.users.leave();
 }
 
 /// `d_ioctl` of the cdevsw. Class T.
@@ -322,14 +269,15 @@ unsafe extern "C" fn supdrv_freebsd_ioctl(
     let bytes = Encoding::Bsd.size_field(code) as usize;
     match (code & IOC_DIRECTION, bytes) {
         (IOC_INOUT, HEADER_BYTES..) => {
-            sized(session, code, unsafe { core::slice::from_raw_parts_mut(data, bytes) })
+            let packet = unsafe { core::slice::from_raw_parts_mut(data, bytes) };
+            errno(user::ioctl_buffered(session, code, packet))
         }
         (IOC_VOID, 0) => {
             let argument = unsafe { data.cast::<usize>().read() };
             if session.is_unrestricted() && dispatch::is_fast::<FreeBsd>(code) {
                 fast(session, code, argument as u32)
             } else {
-                big(session, code, argument)
+                errno(user::ioctl_at(session, code, argument))
             }
         }
         _ => kernel::EINVAL,
@@ -344,29 +292,8 @@ fn fast(session: &Session<FreeBsd>, code: u32, cpu_id: u32) -> c_int {
     }
 }
 
-fn big(session: &Session<FreeBsd>, code: u32, address: usize) -> c_int {
-    match user::ioctl_at(session, code, address) {
-        Ok(()) => 0,
-        Err(Failure::Fault) => kernel::EFAULT,
-        Err(Failure::NoMemory) => kernel::ENOMEM,
-        Err(Failure::Malformed | Failure::Refused(_)) => kernel::EINVAL,
-    }
-}
-
-fn sized(session: &Session<FreeBsd>, code: u32, packet: &mut [u8]) -> c_int {
-    let Some(claim) = dispatch::Packet::new(packet).and_then(|packet| Claim::of(&packet.header())) else {
-        return kernel::EINVAL;
-    };
-    if claim.packet_bytes != packet.len() {
-        return kernel::EINVAL;
-    }
-    if let Some(rest) = packet.get_mut(claim.in_bytes..) {
-        rest.fill(0);
-    }
-    match dispatch::ioctl(session, code, packet) {
-        Ok(()) => 0,
-        Err(_) => kernel::EINVAL,
-    }
+fn errno(result: Result<(), Failure>) -> c_int {
+    result.map_or_else(Failure::errno, |()| 0)
 }
 
 /// The entry of sibling drivers. Class T.

@@ -6,9 +6,10 @@
 
 use core::ffi::{c_int, c_void};
 
-use supdrv_core::abi::status::{Result, VERR_INTERRUPTED, VERR_TIMEOUT};
+use supdrv_core::abi::status::Result;
 use supdrv_core::heap::Box;
 use supdrv_core::os::{EventKind, OsEvent, OsTime, Timeout, WaitMode};
+use supdrv_core::shim::wait::{self, LockedQueue};
 use supdrv_core::sync::event::EventState;
 
 use crate::kernel::{self, Sbintime, Timespec};
@@ -52,28 +53,29 @@ impl OsTime for FreeBsd {
 /// An event; its state is used with the queue of [`Event::channel`] locked.
 pub struct Event(Box<EventState, FreeBsd>);
 
-/// The queue of an event, locked.
-struct Locked<'a>(&'a Event);
+/// The queue of an event, locked, and how its waiter sleeps.
+struct Locked<'a>(&'a Event, WaitMode);
 
 impl Event {
     fn channel(&self) -> *const c_void {
         self.0.as_ptr().as_ptr() as *const c_void
     }
 
-    fn lock(&self) -> Locked<'_> {
+    fn lock(&self, mode: WaitMode) -> Locked<'_> {
         unsafe { kernel::sleepq_lock(self.channel()) };
-        Locked(self)
+        Locked(self, mode)
     }
 }
 
-impl Locked<'_> {
-    fn unlock(self) {
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
         unsafe { kernel::sleepq_release(self.0.channel()) };
     }
+}
 
-    /// Sleeps until woken, until the deadline, or until a signal of the process; unlocks.
-    fn sleep(self, deadline_ns: Option<u64>, mode: WaitMode) -> c_int {
-        let channel = self.0.channel();
+impl LockedQueue for Locked<'_> {
+    fn sleep(self, deadline_ns: Option<u64>) -> (Self, bool) {
+        let (event, mode, channel) = (self.0, self.1, self.0.channel());
         let interruptible = mode == WaitMode::Interruptible;
         let flags = kernel::SLEEPQ_CONDVAR | if interruptible { kernel::SLEEPQ_INTERRUPTIBLE } else { 0 };
         unsafe { kernel::sleepq_add(channel, core::ptr::null_mut(), c"supdrv".as_ptr(), flags, 0) };
@@ -81,7 +83,9 @@ impl Locked<'_> {
             let (deadline, precision) = (sbintime(deadline_ns), sbintime(RESOLUTION_NS.into()));
             unsafe { kernel::sleepq_set_timeout_sbt(channel, deadline, precision, kernel::C_ABSOLUTE) };
         }
-        match (deadline_ns.is_some(), interruptible) {
+        // The sleep unlocks.
+        core::mem::forget(self);
+        let woken = match (deadline_ns.is_some(), interruptible) {
             (true, true) => unsafe { kernel::sleepq_timedwait_sig(channel, 0) },
             (true, false) => unsafe { kernel::sleepq_timedwait(channel, 0) },
             (false, true) => unsafe { kernel::sleepq_wait_sig(channel, 0) },
@@ -89,7 +93,8 @@ impl Locked<'_> {
                 unsafe { kernel::sleepq_wait(channel, 0) };
                 0
             }
-        }
+        };
+        (event.lock(mode), !matches!(woken, 0 | kernel::EWOULDBLOCK))
     }
 }
 
@@ -103,43 +108,20 @@ impl OsEvent for FreeBsd {
     fn event_signal(&self, event: &Event) {
         let all = event.0.kind() == EventKind::MultiRelease;
         let channel = event.channel();
-        let _locked = event.lock();
+        core::mem::forget(event.lock(WaitMode::Uninterruptible));
         event.0.signal();
         // Unlocks; a waiter may free the event as soon as it has: from here on only the address is used.
         unsafe { crate::glue::supdrv_glue_sleepq_wake(channel, c_int::from(all)) };
     }
 
     fn event_reset(&self, event: &Event) {
-        let locked = event.lock();
+        let _locked = event.lock(WaitMode::Uninterruptible);
         event.0.reset();
-        locked.unlock();
     }
 
     fn event_wait(&self, event: &Event, timeout: Timeout, mode: WaitMode) -> Result<()> {
-        let deadline_ns = match timeout {
-            Timeout::Forever => None,
-            Timeout::DeadlineNs(deadline) => Some(deadline),
-            Timeout::RelativeNs(0) => Some(0),
-            Timeout::RelativeNs(relative) => self.system_nano_ts().checked_add(relative),
-        };
-        let mut locked = event.lock();
-        let arrival = event.0.arrive();
-        let mut interrupted = false;
-        loop {
-            let taken = event.0.take(arrival);
-            let expired = deadline_ns.is_some_and(|deadline| self.system_nano_ts() >= deadline);
-            if taken || expired || interrupted {
-                locked.unlock();
-                return match (taken, expired) {
-                    (true, _) => Ok(()),
-                    (false, true) => Err(VERR_TIMEOUT),
-                    (false, false) => Err(VERR_INTERRUPTED),
-                };
-            }
-            let woken = locked.sleep(deadline_ns, mode);
-            interrupted = !matches!(woken, 0 | kernel::EWOULDBLOCK);
-            locked = event.lock();
-        }
+        let deadline_ns = wait::deadline(self, timeout);
+        wait::wait(self, &event.0, event.lock(mode), deadline_ns)
     }
 
     fn event_resolution_ns(&self) -> u32 {

@@ -57,11 +57,7 @@ pub const VM_MAP_WIRE_WRITE: c_int = 4;
 
 pub const EPERM: c_int = 1;
 pub const ENXIO: c_int = 6;
-pub const ENOMEM: c_int = 12;
-pub const EACCES: c_int = 13;
-pub const EFAULT: c_int = 14;
 pub const EBUSY: c_int = 16;
-pub const EEXIST: c_int = 17;
 pub const EINVAL: c_int = 22;
 pub const ENOTTY: c_int = 25;
 pub const EWOULDBLOCK: c_int = 35;

@@ -4,11 +4,10 @@
 use core::alloc::Layout;
 use core::ffi::{CStr, c_void};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use supdrv_core::abi::status::{Result, VERR_NO_MEMORY};
-use supdrv_core::heap::Box;
-use supdrv_core::os::{CachePolicy, Errno, OsModule, OsTime, ThreadEntry, ThreadPriority};
+use supdrv_core::os::{CachePolicy, Errno, OsModule, ThreadEntry, ThreadPriority};
+use supdrv_core::shim::threads::Threads;
 
 use crate::events::nanoseconds;
 use crate::glue;
@@ -20,35 +19,14 @@ use crate::timers::Timer;
 // The functions themselves; the kernel's linker knows none of them, modules get them from the driver.
 supdrv_core::ring0_exports!(FreeBsd, FreeBsd, private);
 
-/// Threads of modules that have not left our code yet.
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-/// What a new thread is to do.
-struct Start {
-    entry: ThreadEntry,
-    context: *mut c_void,
-}
+/// Threads of modules.
+pub(crate) static THREADS: Threads = Threads::new();
 
 unsafe extern "C" fn thread_main(start: *mut c_void) {
-    let Some(start) = NonNull::new(start.cast::<Start>()) else { return };
-    let start = unsafe { Box::from_raw(&FreeBsd, start) };
-    let (entry, context) = (start.entry, start.context);
-    drop(start);
-    unsafe { entry(context) };
-    THREADS.fetch_sub(1, Ordering::Release);
-    unsafe { kernel::kthread_exit() };
-}
-
-/// Waits until no thread runs our code any more. Class T, at unload.
-pub(crate) fn wait_for_threads() {
-    if THREADS.load(Ordering::Acquire) == 0 {
-        return;
+    unsafe {
+        THREADS.run(&FreeBsd, start);
+        kernel::kthread_exit();
     }
-    while THREADS.load(Ordering::Acquire) != 0 {
-        FreeBsd.sleep_ms(10);
-    }
-    // The last one still has to reach the kernel's exit function.
-    FreeBsd.sleep_ms(50);
 }
 
 impl FreeBsd {
@@ -126,21 +104,14 @@ impl OsModule for FreeBsd {
         _priority: ThreadPriority,
         name: &CStr,
     ) -> Result<()> {
-        let start = Box::new(self, Start { entry, context })?.into_raw();
-        let mut thread = null_mut();
-        THREADS.fetch_add(1, Ordering::Relaxed);
-        let failed = unsafe {
-            let argument = start.as_ptr().cast();
-            let format = c"%s".as_ptr();
-            let place = &raw mut thread;
-            kernel::kthread_add(thread_main, argument, null_mut(), place, 0, 0, format, name.as_ptr())
-        };
-        if failed == 0 {
-            return Ok(());
-        }
-        THREADS.fetch_sub(1, Ordering::Relaxed);
-        drop(unsafe { Box::from_raw(self, start) });
-        Err(VERR_NO_MEMORY)
+        THREADS.spawn(self, entry, context, |argument| {
+            let mut thread = null_mut();
+            let failed = unsafe {
+                let (format, place) = (c"%s".as_ptr(), &raw mut thread);
+                kernel::kthread_add(thread_main, argument, null_mut(), place, 0, 0, format, name.as_ptr())
+            };
+            if failed == 0 { Ok(()) } else { Err(VERR_NO_MEMORY) }
+        })
     }
 
     fn panic_system(&self) {

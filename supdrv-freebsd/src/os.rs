@@ -18,11 +18,10 @@ use supdrv_core::os::{
     CpuSet, CpuidResult, IrqState, LockClass, MAX_CPUS, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap,
     OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
 };
-use supdrv_core::ring0::{Export, events};
+use supdrv_core::shim::calls::CrossCall;
 
 use crate::glue::{self, Caller};
 use crate::kernel;
-use crate::module::{self, Runtime};
 
 /// The kernel. Everything it needs to know it asks the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -163,14 +162,8 @@ impl OsLock for FreeBsd {
 /// CPUs never change after boot: there is nothing to register for.
 pub struct NoCpuEvents;
 
-struct CrossCall {
-    worker: MpWorker,
-    context: *mut c_void,
-}
-
 unsafe extern "C" fn cross_called(call: *mut c_void) {
-    let call = unsafe { &*call.cast::<CrossCall>() };
-    unsafe { (call.worker)(glue::supdrv_glue_cpu(), call.context) };
+    unsafe { CrossCall::run(call, glue::supdrv_glue_cpu()) };
 }
 
 impl FreeBsd {
@@ -186,20 +179,8 @@ impl OsCpu for FreeBsd {
         unsafe { glue::supdrv_glue_cpu() }
     }
 
-    fn cpu_set_index(&self, cpu_id: u32) -> Option<usize> {
-        Some(cpu_id as usize).filter(|index| *index < MAX_CPUS)
-    }
-
-    fn cpu_id_from_index(&self, index: usize) -> Option<u32> {
-        u32::try_from(index).ok().filter(|id| *id <= self.cpu_max_id())
-    }
-
     fn cpu_max_id(&self) -> u32 {
         unsafe { kernel::mp_maxid }
-    }
-
-    fn cpu_array_size(&self) -> usize {
-        (self.cpu_max_id() as usize).saturating_add(1)
     }
 
     fn cpu_present_count(&self) -> usize {
@@ -219,9 +200,9 @@ impl OsCpu for FreeBsd {
     }
 
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
-        let mut call = CrossCall { worker, context };
+        let call = CrossCall::new(worker, context);
         let barrier = kernel::smp_no_rendezvous_barrier;
-        unsafe { kernel::smp_rendezvous(barrier, cross_called, barrier, (&raw mut call).cast()) };
+        unsafe { kernel::smp_rendezvous(barrier, cross_called, barrier, call.argument()) };
         Ok(())
     }
 
@@ -236,8 +217,8 @@ impl OsCpu for FreeBsd {
         }
         unsafe { self.preempt_restore(pinned) };
         if !here {
-            let mut call = CrossCall { worker, context };
-            unsafe { glue::supdrv_glue_run_on(cpu_id, cross_called, (&raw mut call).cast()) };
+            let call = CrossCall::new(worker, context);
+            unsafe { glue::supdrv_glue_run_on(cpu_id, cross_called, call.argument()) };
         }
         Ok(())
     }
@@ -344,21 +325,7 @@ impl OsLog for FreeBsd {
 impl OsPolicy for FreeBsd {
     const ENCODING: Encoding = Encoding::Bsd;
 
-    fn ring0_exports(&self) -> &'static [Export] {
-        module::EXPORTS
-    }
-
-    fn tracer_globals(&self) -> Option<supdrv_core::tracer::TracerGlobals> {
-        Some(<Runtime as supdrv_core::ring0::Ring0>::tracer_globals())
-    }
-
-    fn gip_published(&self, address: usize) {
-        events::gip_published::<Runtime>(address);
-    }
-
-    fn session_closing(&self, session: usize) {
-        events::session_closing::<Runtime>(session);
-    }
+    supdrv_core::ring0_policy!(crate::module);
 
     fn forced_async_tsc_mode(&self, _dev_ext: &DevExtView) -> bool {
         unsafe { glue::supdrv_glue_force_async_tsc() != 0 }

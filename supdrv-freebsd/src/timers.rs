@@ -220,12 +220,6 @@ impl OsTimer for FreeBsd {
         let hz = u32::try_from(unsafe { kernel::hz }).unwrap_or(1000);
         1_000_000_000_u32.checked_div(hz).unwrap_or(1_000_000)
     }
-
-    fn timer_request_granularity(&self, _wanted_ns: u32) -> Result<u32> {
-        Err(VERR_NOT_SUPPORTED)
-    }
-
-    fn timer_release_granularity(&self, _granted_ns: u32) {}
 }
 
 impl FreeBsd {

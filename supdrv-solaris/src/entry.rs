@@ -8,7 +8,6 @@ use core::ffi::{CStr, c_int, c_uint};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use supdrv_core::abi::Status;
 use supdrv_core::abi::idc::IdcHeader;
 use supdrv_core::abi::published::SessionView;
 use supdrv_core::abi::requests::HEADER_BYTES;
@@ -19,23 +18,13 @@ use supdrv_core::driver::{Counters, Driver, DriverSlot};
 use supdrv_core::idc;
 use supdrv_core::os::{OsLog, SessionKind};
 use supdrv_core::ring0::events;
-use supdrv_core::session::{Session, SessionRef};
+use supdrv_core::session::Session;
+use supdrv_core::shim::nodes::{self, ErrorNumbers, NODES, Node};
 
 use crate::kernel::{self, Dev, Opaque};
 use crate::memory;
 use crate::module::{self, Runtime};
 use crate::os::Solaris;
-
-/// A device node: its place in [`NODES`] is its minor number.
-struct Node {
-    name: &'static CStr,
-    kind: SessionKind,
-}
-
-const NODES: [Node; 2] = [
-    Node { name: c"vboxdrv", kind: SessionKind::User },
-    Node { name: c"vboxdrvu", kind: SessionKind::UserRestricted },
-];
 
 /// Sessions that can be open at a time.
 const MAX_SESSIONS: usize = 4096;
@@ -76,23 +65,12 @@ impl Module {
     }
 }
 
-fn errno(status: Status) -> c_int {
-    match status.0 {
-        0 => 0,
-        -1 => kernel::EACCES,
-        -2 => kernel::EINVAL,
-        -3 => kernel::EILSEQ,
-        -4 => kernel::ENXIO,
-        -5 => kernel::ENOLCK,
-        -6 => kernel::EFAULT,
-        -8 => kernel::ENOMEM,
-        -9 => kernel::EEXIST,
-        -11 => kernel::ENOSYS,
-        -37 => kernel::ENOTSUP,
-        -138 => kernel::EBUSY,
-        _ => kernel::EPERM,
-    }
-}
+const ERRORS: ErrorNumbers = ErrorNumbers {
+    illegal_sequence: kernel::EILSEQ,
+    no_locks: kernel::ENOLCK,
+    no_function: kernel::ENOSYS,
+    not_supported: kernel::ENOTSUP,
+};
 
 /// Builds everything that doesn't need a device. Class T; the result is an errno.
 pub(crate) fn start() -> c_int {
@@ -120,7 +98,7 @@ fn build() -> c_int {
         Ok(()) => 0,
         Err(status) => {
             free_minors();
-            errno(status)
+            ERRORS.of(status)
         }
     }
 }
@@ -134,7 +112,7 @@ fn free_minors() {
 
 /// Undoes [`start`]. Class T; the kernel has forgotten our tables.
 pub(crate) fn stop() {
-    module::wait_for_threads();
+    module::THREADS.wait(&Solaris);
     // Refused only if somebody is in there after all; the driver is leaked then.
     let _said_in_the_log = MODULE.driver.delete(&Solaris);
     free_minors();
@@ -168,8 +146,7 @@ fn make_nodes(dip: *mut Opaque) -> bool {
     let _best_effort =
         unsafe { kernel::ddi_prop_update_string(kernel::DDI_DEV_T_NONE, dip, POWER_STATE.as_ptr(), value) };
     NODES.iter().enumerate().all(|(minor, node)| {
-        let private = hardened && node.kind.is_unrestricted();
-        let mode = if private { 0o600 } else { 0o666 };
+        let mode = node.mode(hardened);
         let (kind, none) = (c"ddi_pseudo".as_ptr(), c"none".as_ptr());
         let made = unsafe {
             let name = node.name.as_ptr();
@@ -238,8 +215,8 @@ pub(crate) unsafe extern "C" fn nothing_transferred(
     0
 }
 
-fn may_open(kind: SessionKind, cred: *mut Opaque) -> bool {
-    if !kind.is_unrestricted() || !MODULE.hardened.load(Ordering::Acquire) {
+fn may_open(node: &Node, cred: *mut Opaque) -> bool {
+    if !node.is_private(MODULE.hardened.load(Ordering::Acquire)) {
         return true;
     }
     let global = unsafe { kernel::getzoneid() } == kernel::GLOBAL_ZONEID;
@@ -257,7 +234,7 @@ pub(crate) unsafe extern "C" fn open(dev: *mut Dev, _flags: c_int, kind: c_int, 
     let base = unsafe { dev.read() };
     let minor = unsafe { kernel::getminor(base) } as usize;
     let Some(node) = NODES.get(minor) else { return kernel::EINVAL };
-    if !may_open(node.kind, cred) {
+    if !may_open(node, cred) {
         return kernel::EPERM;
     }
     let minors = MODULE.minors.load(Ordering::Acquire);
@@ -277,9 +254,9 @@ pub(crate) unsafe extern "C" fn open(dev: *mut Dev, _flags: c_int, kind: c_int, 
 
 fn open_session(kind: SessionKind, dev: Dev, cred: *mut Opaque) -> c_int {
     let (Some(driver), Some(place)) = (MODULE.driver(), MODULE.place(dev)) else { return kernel::ENXIO };
-    let session = match driver.create_session(kind) {
-        Ok(session) => session.into_view(),
-        Err(status) => return errno(status),
+    let session = match nodes::open(driver, kind) {
+        Ok(session) => session,
+        Err(status) => return ERRORS.of(status),
     };
     // Nobody else knows the session yet.
     let view = unsafe { session.as_ref() };
@@ -298,9 +275,7 @@ pub(crate) unsafe extern "C" fn close(dev: Dev, _flags: c_int, _kind: c_int, _cr
     if session.is_null() {
         return kernel::EFAULT;
     }
-    if let Ok(session) = unsafe { SessionRef::<Solaris>::from_view(session) } {
-        drop(session);
-    }
+    unsafe { nodes::close::<Solaris>(session) };
     let minors = MODULE.minors.load(Ordering::Acquire);
     unsafe { kernel::id_free(minors, kernel::getminor(dev).cast_signed()) };
     0
@@ -339,12 +314,7 @@ pub(crate) unsafe extern "C" fn ioctl(
     if size_field(code) != HEADER_BYTES {
         return kernel::EINVAL;
     }
-    match user::ioctl_at(session, code, argument.cast_unsigned()) {
-        Ok(()) => 0,
-        Err(Failure::Fault) => kernel::EFAULT,
-        Err(Failure::NoMemory) => kernel::ENOMEM,
-        Err(Failure::Malformed | Failure::Refused(_)) => kernel::EINVAL,
-    }
+    user::ioctl_at(session, code, argument.cast_unsigned()).map_or_else(Failure::errno, |()| 0)
 }
 
 /// Eight bits of the code.

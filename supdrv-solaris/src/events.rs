@@ -3,9 +3,10 @@
 //! An event is a mutex of the kernel, adaptive and legal up to the interrupt level at which timers run, with a condition variable.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
-use supdrv_core::abi::status::{Result, VERR_INTERRUPTED, VERR_TIMEOUT};
+use supdrv_core::abi::status::Result;
 use supdrv_core::heap::Box;
 use supdrv_core::os::{EventKind, OsEvent, OsTime, Timeout, WaitMode};
+use supdrv_core::shim::wait::{self, LockedQueue};
 use supdrv_core::sync::event::EventState;
 
 use crate::kernel::{self, Kcondvar, Kmutex};
@@ -52,20 +53,21 @@ impl Drop for Event {
     }
 }
 
-/// The state, locked.
-struct Locked<'a>(&'a State);
+/// The state, locked, and how its waiter sleeps.
+struct Locked<'a>(&'a State, WaitMode);
 
 impl<'a> Locked<'a> {
-    fn new(event: &'a Event) -> Self {
+    fn new(event: &'a Event, mode: WaitMode) -> Self {
         unsafe { kernel::mutex_enter(event.0.mutex.get()) };
-        Self(&event.0)
+        Self(&event.0, mode)
     }
+}
 
-    /// Sleeps until woken, for no reason sometimes, or until the deadline; whether a signal of the process ended it.
-    fn sleep(&self, deadline_ns: Option<u64>, mode: WaitMode) -> bool {
+impl LockedQueue for Locked<'_> {
+    fn sleep(self, deadline_ns: Option<u64>) -> (Self, bool) {
         let (condition, mutex) = (self.0.condition.get(), self.0.mutex.get());
         let deadline = deadline_ns.map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
-        match (deadline, mode) {
+        let interrupted = match (deadline, self.1) {
             (None, WaitMode::Interruptible) => unsafe { kernel::cv_wait_sig(condition, mutex) == 0 },
             (None, WaitMode::Uninterruptible) => {
                 unsafe { kernel::cv_wait(condition, mutex) };
@@ -80,7 +82,8 @@ impl<'a> Locked<'a> {
                 unsafe { kernel::cv_timedwait_hires(condition, mutex, deadline, resolution, flags) };
                 false
             }
-        }
+        };
+        (self, interrupted)
     }
 }
 
@@ -106,7 +109,7 @@ impl OsEvent for Solaris {
     }
 
     fn event_signal(&self, event: &Event) {
-        let locked = Locked::new(event);
+        let locked = Locked::new(event, WaitMode::Uninterruptible);
         locked.0.event.signal();
         let condition = locked.0.condition.get();
         match locked.0.event.kind() {
@@ -116,31 +119,12 @@ impl OsEvent for Solaris {
     }
 
     fn event_reset(&self, event: &Event) {
-        Locked::new(event).0.event.reset();
+        Locked::new(event, WaitMode::Uninterruptible).0.event.reset();
     }
 
     fn event_wait(&self, event: &Event, timeout: Timeout, mode: WaitMode) -> Result<()> {
-        let deadline_ns = match timeout {
-            Timeout::Forever => None,
-            Timeout::DeadlineNs(deadline) => Some(deadline),
-            Timeout::RelativeNs(0) => Some(0),
-            Timeout::RelativeNs(relative) => self.system_nano_ts().checked_add(relative),
-        };
-        let locked = Locked::new(event);
-        let arrival = locked.0.event.arrive();
-        let mut interrupted = false;
-        loop {
-            if locked.0.event.take(arrival) {
-                return Ok(());
-            }
-            if deadline_ns.is_some_and(|deadline| self.system_nano_ts() >= deadline) {
-                return Err(VERR_TIMEOUT);
-            }
-            if interrupted {
-                return Err(VERR_INTERRUPTED);
-            }
-            interrupted = locked.sleep(deadline_ns, mode);
-        }
+        let deadline_ns = wait::deadline(self, timeout);
+        wait::wait(self, &event.0.event, Locked::new(event, mode), deadline_ns)
     }
 
     fn event_resolution_ns(&self) -> u32 {

@@ -4,11 +4,10 @@
 use core::alloc::Layout;
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use supdrv_core::abi::status::{Result, VERR_INTERRUPTED, VERR_NO_MEMORY};
-use supdrv_core::heap::Box;
-use supdrv_core::os::{Errno, OsModule, OsTime, ThreadEntry, ThreadPriority};
+use supdrv_core::os::{Errno, OsModule, ThreadEntry, ThreadPriority};
+use supdrv_core::shim::threads::Threads;
 
 use crate::events::ticks;
 use crate::glue;
@@ -19,38 +18,17 @@ use crate::os::{Solaris, padded};
 // The functions themselves; the kernel's linker knows none of them, modules get them from the driver.
 supdrv_core::ring0_exports!(Solaris, Solaris, private);
 
-/// Threads of modules that have not left our code yet.
-static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// Threads of modules.
+pub(crate) static THREADS: Threads = Threads::new();
 
 /// Runnable from the start.
 const TS_RUN: c_int = 2;
 
-/// What a new thread is to do.
-struct Start {
-    entry: ThreadEntry,
-    context: *mut c_void,
-}
-
 unsafe extern "C" fn thread_main(start: *mut c_void) {
-    let Some(start) = NonNull::new(start.cast::<Start>()) else { return };
-    let start = unsafe { Box::from_raw(&Solaris, start) };
-    let (entry, context) = (start.entry, start.context);
-    drop(start);
-    unsafe { entry(context) };
-    THREADS.fetch_sub(1, Ordering::Release);
-    unsafe { kernel::thread_exit() };
-}
-
-/// Waits until no thread runs our code any more. Class T, at unload.
-pub(crate) fn wait_for_threads() {
-    if THREADS.load(Ordering::Acquire) == 0 {
-        return;
+    unsafe {
+        THREADS.run(&Solaris, start);
+        kernel::thread_exit();
     }
-    while THREADS.load(Ordering::Acquire) != 0 {
-        Solaris.sleep_ms(10);
-    }
-    // The last one still has to reach the kernel's exit function.
-    Solaris.sleep_ms(50);
 }
 
 fn has(context: u32) -> bool {
@@ -107,19 +85,13 @@ impl OsModule for Solaris {
         _priority: ThreadPriority,
         _name: &CStr,
     ) -> Result<()> {
-        let start = Box::new(self, Start { entry, context })?.into_raw();
-        THREADS.fetch_add(1, Ordering::Relaxed);
-        let thread = unsafe {
-            let argument = start.as_ptr().cast();
-            let (owner, priority) = (&raw const kernel::p0, kernel::minclsyspri);
-            kernel::thread_create(null_mut(), 0, thread_main, argument, 0, owner, TS_RUN, priority)
-        };
-        if !thread.is_null() {
-            return Ok(());
-        }
-        THREADS.fetch_sub(1, Ordering::Relaxed);
-        drop(unsafe { Box::from_raw(self, start) });
-        Err(VERR_NO_MEMORY)
+        THREADS.spawn(self, entry, context, |argument| {
+            let thread = unsafe {
+                let (owner, priority) = (&raw const kernel::p0, kernel::minclsyspri);
+                kernel::thread_create(null_mut(), 0, thread_main, argument, 0, owner, TS_RUN, priority)
+            };
+            if thread.is_null() { Err(VERR_NO_MEMORY) } else { Ok(()) }
+        })
     }
 
     fn panic_system(&self) {

@@ -21,11 +21,10 @@ use supdrv_core::os::{
     CpuSet, CpuidResult, IrqState, LockClass, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, NIL_ID, OsArch,
     OsCpu, OsHeap, OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
 };
-use supdrv_core::ring0::{Export, events};
+use supdrv_core::shim::calls::CrossCall;
 
 use crate::glue;
 use crate::kernel::{self, Kmutex, Opaque};
-use crate::module::{self, Runtime};
 
 /// The kernel. Everything it needs to know it asks the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -219,14 +218,8 @@ unsafe extern "C" fn cpu_state_changed(what: c_int, id: c_int, _argument: *mut c
     0
 }
 
-struct CrossCall {
-    worker: MpWorker,
-    context: *mut c_void,
-}
-
 unsafe extern "C" fn cross_called(call: usize, _second: usize, _third: usize) -> c_int {
-    let call = unsafe { &*(call as *const CrossCall) };
-    unsafe { (call.worker)(glue::supdrv_glue_cpu_id(), call.context) };
+    unsafe { CrossCall::run(call as *mut c_void, glue::supdrv_glue_cpu_id()) };
     0
 }
 
@@ -234,7 +227,7 @@ unsafe extern "C" fn cross_called(call: usize, _second: usize, _third: usize) ->
 fn cross_call(set: CpuSet, call: &CrossCall) {
     let mut words = set.0;
     unsafe {
-        let call = core::ptr::from_ref(call) as usize;
+        let call = call.argument() as usize;
         kernel::xc_call(call, 0, 0, words.as_mut_ptr().cast(), cross_called);
     }
 }
@@ -302,20 +295,8 @@ impl OsCpu for Solaris {
         unsafe { glue::supdrv_glue_cpu_id() }
     }
 
-    fn cpu_set_index(&self, cpu_id: u32) -> Option<usize> {
-        Some(cpu_id as usize).filter(|index| *index < MAX_CPUS)
-    }
-
-    fn cpu_id_from_index(&self, index: usize) -> Option<u32> {
-        u32::try_from(index).ok().filter(|id| *id <= self.cpu_max_id())
-    }
-
     fn cpu_max_id(&self) -> u32 {
         u32::try_from(unsafe { kernel::max_cpuid }).unwrap_or(0)
-    }
-
-    fn cpu_array_size(&self) -> usize {
-        (self.cpu_max_id() as usize).saturating_add(1)
     }
 
     fn cpu_present_count(&self) -> usize {
@@ -332,7 +313,7 @@ impl OsCpu for Solaris {
 
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
         let pinned = self.preempt_disable();
-        cross_call(self.cpu_online_set(), &CrossCall { worker, context });
+        cross_call(self.cpu_online_set(), &CrossCall::new(worker, context));
         unsafe { self.preempt_restore(pinned) };
         Ok(())
     }
@@ -346,7 +327,7 @@ impl OsCpu for Solaris {
         if self.cpu_id() == cpu_id {
             unsafe { worker(cpu_id, context) };
         } else if online {
-            cross_call(only(cpu_id), &CrossCall { worker, context });
+            cross_call(only(cpu_id), &CrossCall::new(worker, context));
         }
         unsafe { self.preempt_restore(pinned) };
         if online { Ok(()) } else { Err(VERR_CPU_OFFLINE) }
@@ -516,21 +497,7 @@ static supdrv_force_async_tsc: AtomicI32 = AtomicI32::new(0);
 impl OsPolicy for Solaris {
     const ENCODING: Encoding = Encoding::Solaris;
 
-    fn ring0_exports(&self) -> &'static [Export] {
-        module::EXPORTS
-    }
-
-    fn tracer_globals(&self) -> Option<supdrv_core::tracer::TracerGlobals> {
-        Some(<Runtime as supdrv_core::ring0::Ring0>::tracer_globals())
-    }
-
-    fn gip_published(&self, address: usize) {
-        events::gip_published::<Runtime>(address);
-    }
-
-    fn session_closing(&self, session: usize) {
-        events::session_closing::<Runtime>(session);
-    }
+    supdrv_core::ring0_policy!(crate::module);
 
     fn forced_async_tsc_mode(&self, _dev_ext: &DevExtView) -> bool {
         supdrv_force_async_tsc.load(Ordering::Relaxed) != 0

@@ -203,10 +203,4 @@ impl OsTimer for Solaris {
     fn timer_granularity_ns(&self) -> u32 {
         u32::try_from(unsafe { kernel::nsec_per_tick }).unwrap_or(10_000_000)
     }
-
-    fn timer_request_granularity(&self, _wanted_ns: u32) -> Result<u32> {
-        Err(VERR_NOT_SUPPORTED)
-    }
-
-    fn timer_release_granularity(&self, _granted_ns: u32) {}
 }

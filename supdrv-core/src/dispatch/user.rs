@@ -25,6 +25,18 @@ pub enum Failure {
     Refused(Status),
 }
 
+impl Failure {
+    /// The error number, for systems of the Unix family: they agree on these.
+    #[must_use]
+    pub const fn errno(self) -> i32 {
+        match self {
+            Self::Fault => 14,
+            Self::NoMemory => 12,
+            Self::Malformed | Self::Refused(_) => 22,
+        }
+    }
+}
+
 /// What the header of a request claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -45,6 +57,23 @@ impl Claim {
             && packet_bytes <= MAX_REQUEST_BYTES;
         plausible.then_some(Self { in_bytes, packet_bytes })
     }
+}
+
+/// Handles a request packet that the system has copied in whole, and copies back whole: what the caller didn't send is zero in it. Class T.
+///
+/// # Errors
+/// [`Failure::Malformed`] unless the packet has exactly as many bytes as its header claims; [`Failure::Refused`].
+pub fn ioctl_buffered<O: SupdrvOs>(
+    session: &Session<O>,
+    code: u32,
+    packet: &mut [u8],
+) -> Result<(), Failure> {
+    let claim = super::Packet::new(packet).and_then(|packet| Claim::of(&packet.header()));
+    let claim = claim.filter(|claim| claim.packet_bytes == packet.len()).ok_or(Failure::Malformed)?;
+    if let Some(rest) = packet.get_mut(claim.in_bytes..) {
+        rest.fill(0);
+    }
+    super::ioctl(session, code, packet).map_err(Failure::Refused)
 }
 
 /// Handles a request packet at an address of the calling process. Class T.

@@ -74,16 +74,24 @@ pub trait OsCpu {
     fn cpu_id(&self) -> u32;
 
     /// Set index of a CPU; `None` if it has none below [`MAX_CPUS`]. Class I.
-    fn cpu_set_index(&self, cpu_id: u32) -> Option<usize>;
+    ///
+    /// By default the index is the id.
+    fn cpu_set_index(&self, cpu_id: u32) -> Option<usize> {
+        Some(cpu_id as usize).filter(|index| *index < MAX_CPUS)
+    }
 
     /// Id of the CPU at a set index. Class I.
-    fn cpu_id_from_index(&self, index: usize) -> Option<u32>;
+    fn cpu_id_from_index(&self, index: usize) -> Option<u32> {
+        u32::try_from(index).ok().filter(|id| *id <= self.cpu_max_id())
+    }
 
     /// Highest id that can ever exist. Class I.
     fn cpu_max_id(&self) -> u32;
 
     /// Size of the index space: highest possible index + 1, at least the number of CPUs. May exceed [`MAX_CPUS`]. Class I.
-    fn cpu_array_size(&self) -> usize;
+    fn cpu_array_size(&self) -> usize {
+        (self.cpu_max_id() as usize).saturating_add(1)
+    }
 
     /// Number of CPUs that are present, as the system counts them. Class I.
     fn cpu_present_count(&self) -> usize;

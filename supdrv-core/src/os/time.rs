@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use crate::abi::status::Result;
+use crate::abi::status::{Result, VERR_NOT_SUPPORTED};
 
 /// Clocks.
 pub trait OsTime {
@@ -79,10 +79,12 @@ pub trait OsTimer {
     ///
     /// # Errors
     /// `VERR_NOT_SUPPORTED`.
-    fn timer_request_granularity(&self, wanted_ns: u32) -> Result<u32>;
+    fn timer_request_granularity(&self, _wanted_ns: u32) -> Result<u32> {
+        Err(VERR_NOT_SUPPORTED)
+    }
 
     /// Gives back what was granted. Class T.
-    fn timer_release_granularity(&self, granted_ns: u32);
+    fn timer_release_granularity(&self, _granted_ns: u32) {}
 }
 
 /// How an event behaves when it is signalled.
