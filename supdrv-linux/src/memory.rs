@@ -1,5 +1,4 @@
 //! Memory objects, user memory, image memory.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the glue")]
 
 use core::ptr::NonNull;
 
@@ -11,6 +10,7 @@ use crate::glue::{self, Opaque};
 use crate::os::{Handle, Linux, check};
 
 unsafe fn free_object(object: *mut Opaque) {
+    // SAFETY: a `Handle` of a memory object passes it once, when it is dropped.
     unsafe { glue::supdrv_glue_mem_free(object) };
 }
 
@@ -31,6 +31,7 @@ impl OsMemory for Linux {
             AllocKind::Contiguous => 2,
             AllocKind::Unmapped => 3,
         };
+        // SAFETY: `created` has a place for the object.
         created(|object| unsafe { glue::supdrv_glue_mem_alloc(kind, size_bytes, prot.bits(), object) })
     }
 
@@ -45,6 +46,7 @@ impl OsMemory for Linux {
             return Err(VERR_NOT_SUPPORTED);
         }
         let write = access.contains(MemProt::WRITE);
+        // SAFETY: `created` has a place for the object; C checks the range.
         created(|object| unsafe { glue::supdrv_glue_mem_lock(address, size_bytes, write, object) })
     }
 
@@ -55,6 +57,7 @@ impl OsMemory for Linux {
         size_bytes: usize,
         _prot: MemProt,
     ) -> Result<Handle> {
+        // SAFETY: the parent is a memory object, which outlives its mappings; `created` has a place for the new one.
         created(|object| unsafe {
             glue::supdrv_glue_mem_map_kernel(parent.raw(), offset, size_bytes, object)
         })
@@ -64,6 +67,7 @@ impl OsMemory for Linux {
         if process != self.process_handle() {
             return Err(VERR_NOT_SUPPORTED);
         }
+        // SAFETY: the parent is a memory object, which outlives its mappings; `created` has a place for the new one.
         created(|object| unsafe { glue::supdrv_glue_mem_map_user(parent.raw(), prot.bits(), object) })
     }
 
@@ -83,18 +87,22 @@ impl OsMemory for Linux {
     }
 
     fn mem_address(&self, object: &Handle) -> usize {
+        // SAFETY: a memory object.
         unsafe { glue::supdrv_glue_mem_address(object.raw()) }
     }
 
     fn mem_address_user(&self, object: &Handle) -> usize {
+        // SAFETY: a memory object.
         unsafe { glue::supdrv_glue_mem_address_user(object.raw()) }
     }
 
     fn mem_size(&self, object: &Handle) -> usize {
+        // SAFETY: a memory object.
         unsafe { glue::supdrv_glue_mem_size(object.raw()) }
     }
 
     fn mem_page_phys(&self, object: &Handle, index: usize) -> Option<u64> {
+        // SAFETY: a memory object; C checks the index.
         Some(unsafe { glue::supdrv_glue_mem_phys(object.raw(), index) }).filter(|phys| *phys != u64::MAX)
     }
 
@@ -105,10 +113,12 @@ impl OsMemory for Linux {
 
 impl OsUserCopy for Linux {
     fn user_copy_from(&self, to: &mut [u8], from: usize) -> Result<()> {
+        // SAFETY: `to` is writable for its length; C takes any user address.
         check(unsafe { glue::supdrv_glue_copy_from_user(to.as_mut_ptr(), from, to.len()) })
     }
 
     fn user_copy_to(&self, to: usize, from: &[u8]) -> Result<()> {
+        // SAFETY: `from` is readable for its length; C takes any user address.
         check(unsafe { glue::supdrv_glue_copy_to_user(to, from.as_ptr(), from.len()) })
     }
 }
@@ -126,6 +136,7 @@ unsafe impl Sync for ExecMem {}
 
 impl Drop for ExecMem {
     fn drop(&mut self) {
+        // SAFETY: a part of the arena, ours until now.
         unsafe { glue::supdrv_glue_exec_free(self.base.as_ptr(), self.bytes) };
     }
 }
@@ -138,7 +149,7 @@ impl OsImage for Linux {
     type Native = Never;
 
     fn exec_alloc(&self, size_bytes: usize) -> Result<ExecMem> {
-        let base = NonNull::new(unsafe { glue::supdrv_glue_exec_alloc(size_bytes) });
+        let base = NonNull::new(glue::supdrv_glue_exec_alloc(size_bytes));
         Ok(ExecMem { base: base.ok_or(VERR_NO_EXEC_MEMORY)?, bytes: size_bytes })
     }
 
@@ -150,6 +161,7 @@ impl OsImage for Linux {
         if bits.len() > memory.bytes {
             return Err(VERR_INVALID_PARAMETER);
         }
+        // SAFETY: a part of the arena, ours, and larger than the bits.
         check(unsafe {
             glue::supdrv_glue_exec_load(memory.base.as_ptr(), memory.bytes, bits.as_ptr(), bits.len())
         })

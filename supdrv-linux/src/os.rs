@@ -1,8 +1,4 @@
 //! Heap, locks, CPUs, identity, instructions, policy and log.
-//!
-//! SAFETY of the calls in this crate: the glue functions ask for nothing but the context class that the trait method promises and for
-//! handles that came from the matching `…_new`; each handle type here owns such a handle from its creation to its drop.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all calls of the glue, given above")]
 
 use core::alloc::Layout;
 use core::ffi::c_void;
@@ -56,11 +52,13 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // SAFETY: the object is ours, and the function is the one for its kind.
         unsafe { (self.free)(self.object.as_ptr()) };
     }
 }
 
 unsafe fn free_memory(object: *mut Opaque) {
+    // SAFETY: a `Handle` of memory passes it once, when it is dropped.
     unsafe { glue::supdrv_glue_free(object.cast()) };
 }
 
@@ -69,10 +67,11 @@ impl OsHeap for Linux {
         // The slab aligns powers of two to themselves, and everything else to 8 at least.
         let bytes =
             if layout.align() > 8 { layout.size().checked_next_power_of_two()? } else { layout.size() };
-        NonNull::new(unsafe { glue::supdrv_glue_alloc(bytes.max(layout.align())) })
+        NonNull::new(glue::supdrv_glue_alloc(bytes.max(layout.align())))
     }
 
     unsafe fn heap_free(&self, ptr: NonNull<u8>, _layout: Layout) {
+        // SAFETY: memory of `heap_alloc_zeroed` (condition of the method).
         unsafe { glue::supdrv_glue_free(ptr.as_ptr()) };
     }
 }
@@ -82,22 +81,26 @@ impl OsLock for Linux {
     type Mutex = Handle;
 
     fn spinlock_create(&self, class: LockClass) -> Result<Handle> {
-        Handle::new(unsafe { glue::supdrv_glue_spinlock_new(class as u32) }, free_memory)
+        Handle::new(glue::supdrv_glue_spinlock_new(class as u32), free_memory)
     }
 
     fn spinlock_acquire(&self, lock: &Handle) {
+        // SAFETY: a spinlock, of `spinlock_create`.
         unsafe { glue::supdrv_glue_spin_lock(lock.raw()) };
     }
 
     unsafe fn spinlock_release(&self, lock: &Handle) {
+        // SAFETY: a spinlock, which the caller holds (condition of the method).
         unsafe { glue::supdrv_glue_spin_unlock(lock.raw()) };
     }
 
     fn spinlock_acquire_irq(&self, lock: &Handle) -> IrqState {
+        // SAFETY: a spinlock, of `spinlock_create`.
         IrqState(unsafe { glue::supdrv_glue_spin_lock_irq(lock.raw()) })
     }
 
     unsafe fn spinlock_release_irq(&self, lock: &Handle, state: IrqState) {
+        // SAFETY: a spinlock, which the caller holds, with the state of its acquisition (condition of the method).
         unsafe { glue::supdrv_glue_spin_unlock_irq(lock.raw(), state.0) };
     }
 
@@ -106,14 +109,16 @@ impl OsLock for Linux {
     }
 
     fn mutex_create(&self, class: LockClass) -> Result<Handle> {
-        Handle::new(unsafe { glue::supdrv_glue_mutex_new(class as u32) }, free_memory)
+        Handle::new(glue::supdrv_glue_mutex_new(class as u32), free_memory)
     }
 
     fn mutex_acquire(&self, mutex: &Handle) {
+        // SAFETY: a mutex, of `mutex_create`.
         unsafe { glue::supdrv_glue_mutex_lock(mutex.raw()) };
     }
 
     unsafe fn mutex_release(&self, mutex: &Handle) {
+        // SAFETY: a mutex, which the caller holds (condition of the method).
         unsafe { glue::supdrv_glue_mutex_unlock(mutex.raw()) };
     }
 
@@ -123,6 +128,7 @@ impl OsLock for Linux {
 }
 
 unsafe fn remove_cpu_events(registration: *mut Opaque) {
+    // SAFETY: a `Handle` of `mp_register` passes it once, when it is dropped.
     unsafe { glue::supdrv_glue_cpu_events_remove(registration) };
 }
 
@@ -130,7 +136,7 @@ impl OsCpu for Linux {
     type MpRegistration = Handle;
 
     fn cpu_id(&self) -> u32 {
-        unsafe { glue::supdrv_glue_cpu_id() }
+        glue::supdrv_glue_cpu_id()
     }
 
     fn cpu_set_index(&self, cpu_id: u32) -> Option<usize> {
@@ -138,57 +144,63 @@ impl OsCpu for Linux {
     }
 
     fn cpu_id_from_index(&self, index: usize) -> Option<u32> {
-        u32::try_from(index).ok().filter(|id| *id < unsafe { glue::supdrv_glue_cpu_ids() })
+        u32::try_from(index).ok().filter(|id| *id < glue::supdrv_glue_cpu_ids())
     }
 
     fn cpu_max_id(&self) -> u32 {
-        unsafe { glue::supdrv_glue_cpu_ids() }.saturating_sub(1)
+        glue::supdrv_glue_cpu_ids().saturating_sub(1)
     }
 
     fn cpu_array_size(&self) -> usize {
-        unsafe { glue::supdrv_glue_cpu_ids() as usize }
+        glue::supdrv_glue_cpu_ids() as usize
     }
 
     fn cpu_present_count(&self) -> usize {
-        unsafe { glue::supdrv_glue_cpu_present_count() as usize }
+        glue::supdrv_glue_cpu_present_count() as usize
     }
 
     fn cpu_possible_set(&self) -> CpuSet {
         let mut set = CpuSet::default();
+        // SAFETY: the set has room for `MAX_CPUS` bits.
         unsafe { glue::supdrv_glue_cpu_set(false, set.0.as_mut_ptr()) };
         set
     }
 
     fn cpu_online_set(&self) -> CpuSet {
         let mut set = CpuSet::default();
+        // SAFETY: the set has room for `MAX_CPUS` bits.
         unsafe { glue::supdrv_glue_cpu_set(true, set.0.as_mut_ptr()) };
         set
     }
 
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
+        // SAFETY: the worker may be called with the context (condition of the method).
         check(unsafe { glue::supdrv_glue_on_all(worker, context) })
     }
 
     unsafe fn mp_on_cpu(&self, cpu_id: u32, worker: MpWorker, context: *mut c_void) -> Result<()> {
+        // SAFETY: the worker may be called with the context (condition of the method).
         check(unsafe { glue::supdrv_glue_on_cpu(cpu_id, worker, context) })
     }
 
     unsafe fn mp_register(&self, callback: MpEventCallback, context: *mut c_void) -> Result<Handle> {
-        // C delivers the two numbers of `MpEvent` and no other.
+        // SAFETY: the callback may be called with the context until the handle is dropped (condition of the method), and with the two numbers of
+        // `MpEvent`: C delivers no other.
         Handle::new(unsafe { glue::supdrv_glue_cpu_events_add(callback, context) }, remove_cpu_events)
     }
 
     fn tsc_trusted(&self) -> Option<bool> {
-        Some(unsafe { glue::supdrv_glue_tsc_trusted() } != 0)
+        Some(glue::supdrv_glue_tsc_trusted() != 0)
     }
 }
 
 impl OsArch for Linux {
     fn irq_save(&self) -> usize {
-        unsafe { glue::supdrv_glue_irq_save() }
+        glue::supdrv_glue_irq_save()
     }
 
     unsafe fn irq_restore(&self, flags: usize) {
+        // SAFETY: flags of `irq_save` on this CPU (condition of the method).
         unsafe { glue::supdrv_glue_irq_restore(flags) };
     }
 }
@@ -197,6 +209,7 @@ impl OsArch for Linux {
 pub struct SessionExt(Option<Handle>);
 
 unsafe fn put_process(process: *mut Opaque) {
+    // SAFETY: a `Handle` of `session_ext_create` passes its reference once, when it is dropped.
     unsafe { glue::supdrv_glue_process_put(process) };
 }
 
@@ -215,36 +228,36 @@ impl OsIdentity for Linux {
         if !kind.is_user() {
             return Ok(SessionExt(None));
         }
-        Handle::new(unsafe { glue::supdrv_glue_process_get() }, put_process)
-            .map(|process| SessionExt(Some(process)))
+        Handle::new(glue::supdrv_glue_process_get(), put_process).map(|process| SessionExt(Some(process)))
     }
 
     fn real_uid(&self) -> u32 {
-        unsafe { glue::supdrv_glue_uid() }
+        glue::supdrv_glue_uid()
     }
 
     fn real_gid(&self) -> u32 {
-        unsafe { glue::supdrv_glue_gid() }
+        glue::supdrv_glue_gid()
     }
 
     fn process_id(&self) -> u32 {
-        unsafe { glue::supdrv_glue_tgid() }
+        glue::supdrv_glue_tgid()
     }
 
     fn process_handle(&self) -> usize {
-        unsafe { glue::supdrv_glue_process() }
+        glue::supdrv_glue_process()
     }
 
     fn thread_handle(&self) -> usize {
-        unsafe { glue::supdrv_glue_thread() }
+        glue::supdrv_glue_thread()
     }
 
     fn preempt_disable(&self) -> PreemptState {
-        unsafe { glue::supdrv_glue_preempt_disable() };
+        glue::supdrv_glue_preempt_disable();
         PreemptState(0)
     }
 
     unsafe fn preempt_restore(&self, _state: PreemptState) {
+        // SAFETY: the counterpart of `preempt_disable` (condition of the method).
         unsafe { glue::supdrv_glue_preempt_enable() };
     }
 }
@@ -253,6 +266,7 @@ impl OsHwVirt for Linux {}
 
 impl OsLog for Linux {
     fn log_write(&self, text: &[u8]) {
+        // SAFETY: a readable text of that length.
         unsafe { glue::supdrv_glue_log(text.as_ptr(), text.len()) };
     }
 }
@@ -277,6 +291,6 @@ impl OsPolicy for Linux {
     }
 
     fn forced_async_tsc_mode(&self, _dev_ext: &DevExtView) -> bool {
-        unsafe { glue::supdrv_glue_force_async_tsc() != 0 }
+        glue::supdrv_glue_force_async_tsc() != 0
     }
 }

@@ -1,5 +1,4 @@
 //! Clocks, timers, events.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the glue")]
 
 use supdrv_core::abi::status::{Result, VERR_CPU_NOT_FOUND, VERR_NOT_SUPPORTED};
 use supdrv_core::os::{
@@ -16,15 +15,16 @@ const TARGET_ALL: u32 = u32::MAX - 1;
 
 impl OsTime for Linux {
     fn system_nano_ts(&self) -> u64 {
-        unsafe { glue::supdrv_glue_nano_ts() }
+        glue::supdrv_glue_nano_ts()
     }
 
     fn sleep_ms(&self, millis: u32) {
-        unsafe { glue::supdrv_glue_sleep_ms(millis) };
+        glue::supdrv_glue_sleep_ms(millis);
     }
 }
 
 unsafe fn free_timer(timer: *mut Opaque) {
+    // SAFETY: a `Handle` of `timer_create` passes it once, when it is dropped.
     unsafe { glue::supdrv_glue_timer_free(timer) };
 }
 
@@ -39,16 +39,19 @@ impl OsTimer for Linux {
             TimerTarget::Cpu(id) if id > self.cpu_max_id() => return Err(VERR_CPU_NOT_FOUND),
             TimerTarget::Cpu(id) => id,
         };
+        // SAFETY: the callback may be called with the context until the timer is destroyed, as `TimerSpec` says.
         let timer =
             unsafe { glue::supdrv_glue_timer_new(spec.interval_ns, target, spec.callback, spec.context) };
         Handle::new(timer, free_timer)
     }
 
     fn timer_start(&self, timer: &Handle, first_ns: u64) -> Result<()> {
+        // SAFETY: a timer, of `timer_create`.
         check(unsafe { glue::supdrv_glue_timer_start(timer.raw(), first_ns) })
     }
 
     fn timer_stop(&self, timer: &Handle) -> Result<()> {
+        // SAFETY: a timer, of `timer_create`.
         check(unsafe { glue::supdrv_glue_timer_stop(timer.raw()) })
     }
 
@@ -57,7 +60,7 @@ impl OsTimer for Linux {
     }
 
     fn timer_granularity_ns(&self) -> u32 {
-        unsafe { glue::supdrv_glue_timer_granularity_ns() }
+        glue::supdrv_glue_timer_granularity_ns()
     }
 
     fn timer_request_granularity(&self, _wanted_ns: u32) -> Result<u32> {
@@ -68,6 +71,7 @@ impl OsTimer for Linux {
 }
 
 unsafe fn free_event(event: *mut Opaque) {
+    // SAFETY: a `Handle` of `event_create` passes it once, when it is dropped.
     unsafe { glue::supdrv_glue_event_free(event) };
 }
 
@@ -75,14 +79,16 @@ impl OsEvent for Linux {
     type Event = Handle;
 
     fn event_create(&self, kind: EventKind) -> Result<Handle> {
-        Handle::new(unsafe { glue::supdrv_glue_event_new(kind == EventKind::MultiRelease) }, free_event)
+        Handle::new(glue::supdrv_glue_event_new(kind == EventKind::MultiRelease), free_event)
     }
 
     fn event_signal(&self, event: &Handle) {
+        // SAFETY: an event, of `event_create`.
         unsafe { glue::supdrv_glue_event_signal(event.raw()) };
     }
 
     fn event_reset(&self, event: &Handle) {
+        // SAFETY: an event, of `event_create`.
         unsafe { glue::supdrv_glue_event_reset(event.raw()) };
     }
 
@@ -94,6 +100,7 @@ impl OsEvent for Linux {
             Timeout::RelativeNs(relative) => self.system_nano_ts().saturating_add(relative),
         };
         let interruptible = mode == WaitMode::Interruptible;
+        // SAFETY: an event, of `event_create`, whose users keep it while they wait.
         check(unsafe { glue::supdrv_glue_event_wait(event.raw(), deadline_ns, interruptible) })
     }
 
