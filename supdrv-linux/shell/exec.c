@@ -47,7 +47,7 @@ void supdrv_glue_exec_free(void *memory, size_t bytes);
 
 static bool ibt_disable, lockdown_refuse;
 
-static int choice(const char *name, const char *value, const char *no, const char *yes, bool *result)
+int supdrv_choice(const char *name, const char *value, const char *no, const char *yes, bool *result)
 {
 	*result = !strcmp(value, yes);
 	if (*result || !strcmp(value, no))
@@ -58,8 +58,8 @@ static int choice(const char *name, const char *value, const char *no, const cha
 
 int supdrv_exec_init(void)
 {
-	return choice("ibt", ibt, "auto", "disable", &ibt_disable) ?:
-	       choice("lockdown", lockdown, "ignore", "refuse", &lockdown_refuse);
+	return supdrv_choice("ibt", ibt, "auto", "disable", &ibt_disable) ?:
+	       supdrv_choice("lockdown", lockdown, "ignore", "refuse", &lockdown_refuse);
 }
 
 /*

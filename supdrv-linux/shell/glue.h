@@ -31,8 +31,11 @@ int supdrv_cpus_init(void);
 void supdrv_cpus_exit(void);
 int supdrv_maps_init(void);
 void supdrv_maps_exit(void);
-/* -EINVAL: a parameter has a value that it can't have. */
+/* A parameter that is one of two words; -EINVAL if it is neither. */
+int supdrv_choice(const char *name, const char *value, const char *no, const char *yes, bool *result);
 int supdrv_exec_init(void);
+int supdrv_vtx_init(void);
+void supdrv_vtx_exit(void);
 /* Runs on a CPU that has come. */
 void supdrv_exec_cpu_online(void);
 /* The machine woke up. */
@@ -47,6 +50,7 @@ void supdrv_timers_cpu_event(bool online, unsigned int cpu);
 #define SUPDRV_INVALID_PARAMETER (-2)
 #define SUPDRV_LOCK_FAILED (-5)
 #define SUPDRV_NO_MEMORY (-8)
+#define SUPDRV_UNRESOLVED_ERROR (-35)
 #define SUPDRV_NOT_SUPPORTED (-37)
 #define SUPDRV_ACCESS_DENIED (-38)
 #define SUPDRV_INTERRUPTED (-39)
@@ -61,6 +65,7 @@ void supdrv_timers_cpu_event(bool online, unsigned int cpu);
 #define SUPDRV_NO_EXEC_MEMORY (-96)
 #define SUPDRV_CPU_OFFLINE (-800)
 #define SUPDRV_CPU_NOT_FOUND (-801)
+#define SUPDRV_VMX_IN_VMX_ROOT_MODE (-4011)
 
 enum supdrv_mem_kind { SUPDRV_MEM_PAGE, SUPDRV_MEM_LOW, SUPDRV_MEM_CONT, SUPDRV_MEM_UNMAPPED };
 

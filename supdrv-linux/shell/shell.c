@@ -377,7 +377,7 @@ static void power_exit(void)
 /* Devices come last: whoever can open one finds a complete driver. */
 static int __init supdrv_init(void)
 {
-	int rc = supdrv_exec_init() ?: supdrv_maps_init();
+	int rc = supdrv_exec_init() ?: supdrv_vtx_init() ?: supdrv_maps_init();
 
 	if (rc)
 		return rc;
@@ -421,6 +421,7 @@ static void __exit supdrv_exit(void)
 	misc_deregister(&restricted);
 	power_exit();
 	supdrv_rust_exit();
+	supdrv_vtx_exit();
 	supdrv_cpus_exit();
 	supdrv_maps_exit();
 }

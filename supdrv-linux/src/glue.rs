@@ -42,6 +42,7 @@ unsafe extern "C" {
     pub fn supdrv_glue_on_cpu(cpu: u32, worker: MpWorker, context: *mut c_void) -> c_int;
     pub fn supdrv_glue_cpu_events_add(callback: MpEventCallback, context: *mut c_void) -> *mut Opaque;
     pub fn supdrv_glue_cpu_events_remove(registration: *mut Opaque);
+    pub safe fn supdrv_glue_enable_vtx(enable: bool) -> c_int;
     pub safe fn supdrv_glue_tsc_trusted() -> c_int;
     pub safe fn supdrv_glue_force_async_tsc() -> c_int;
     pub fn supdrv_glue_mem_alloc(kind: u32, bytes: usize, prot: u32, object: *mut *mut Opaque) -> c_int;

@@ -262,7 +262,11 @@ impl OsIdentity for Linux {
     }
 }
 
-impl OsHwVirt for Linux {}
+impl OsHwVirt for Linux {
+    fn enable_vtx(&self, enable: bool) -> Result<()> {
+        check(glue::supdrv_glue_enable_vtx(enable))
+    }
+}
 
 impl OsLog for Linux {
     fn log_write(&self, text: &[u8]) {

@@ -66,6 +66,16 @@ step counters-after-kill counters
 many() { for i in $(seq 20); do insmod /vboxdrv.ko && rmmod vboxdrv || return 1; done; }
 step unload rmmod vboxdrv
 step load-many-times many
+kvm() { insmod /irqbypass.ko && insmod /kvm.ko && insmod /ccp.ko && insmod /kvm-amd.ko; }
+step kvm kvm
+step load-for-kvm insmod /vboxdrv.ko vtx=kvm
+step kvm-unused rmmod kvm-amd
+step kvm-again insmod /kvm-amd.ko
+step sibling-of-kvm insmod /supdrv_idc_test.ko vtx=0
+step kvm-held rmmod kvm-amd
+step sibling-of-kvm-gone rmmod supdrv_idc_test
+step kvm-released rmmod kvm-amd
+step unload-for-kvm rmmod vboxdrv
 step taint cat /proc/sys/kernel/tainted
 step kernel-log dmesg
 "#;
@@ -205,6 +215,19 @@ fn judge_events(steps: &[Step]) -> Result<Tally> {
     nothing_left(&mut checks, steps)?;
     checks.step_ok(steps, "unload", "the driver unloads");
     checks.step_ok(steps, "load-many-times", "it loads and unloads twenty times");
+    for (name, what) in [
+        ("kvm", "KVM is loaded"),
+        ("load-for-kvm", "the driver loads with vtx=kvm"),
+        ("kvm-unused", "KVM unloads under it"),
+        ("kvm-again", "and loads again"),
+        ("sibling-of-kvm", "a sibling has KVM switch virtualisation on"),
+    ] {
+        checks.step_ok(steps, name, what);
+    }
+    checks.check("KVM doesn't unload then", qemu::find(steps, "kvm-held")?.status != 0);
+    checks.step_ok(steps, "sibling-of-kvm-gone", "the sibling unloads");
+    checks.step_ok(steps, "kvm-released", "and then KVM does");
+    checks.step_ok(steps, "unload-for-kvm", "the driver unloads");
     kernel_is_content(&mut checks, steps)?;
     Ok(checks.tally)
 }
@@ -294,6 +317,12 @@ pub fn events_in_kernel() -> Result<Tally> {
     let kernel = Kernel::newest()?;
     let mut files = files(&kernel)?;
     files.push(linux::build_test_module(&kernel, "idc_client", "supdrv_idc_test")?);
+    files.extend(kernel.modules(&[
+        "virt/lib/irqbypass.ko",
+        "arch/x86/kvm/kvm.ko",
+        "drivers/crypto/ccp/ccp.ko",
+        "arch/x86/kvm/kvm-amd.ko",
+    ])?);
     let machine = Machine {
         kernel: &kernel,
         cpus: 2,

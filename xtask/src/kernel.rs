@@ -85,6 +85,14 @@ impl Kernel {
         unpack(&package, &folder)?;
         if image.exists() { Ok(image) } else { Err(format!("{package} holds no {}", image.display()).into()) }
     }
+
+    /// Modules of the kernel, by their paths.
+    pub fn modules(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
+        self.image()?;
+        let folder =
+            target("kernels")?.join(&self.release).join("lib/modules").join(&self.release).join("kernel");
+        Ok(paths.iter().map(|path| folder.join(path)).collect())
+    }
 }
 
 /// Downloads a package and unpacks it in a folder.

@@ -23,6 +23,10 @@
 #define UUID_KNOWN "de504d93-1d1e-4781-8b73-6ea39a0e36a2"
 #define UUID_UNKNOWN "00000000-0000-0000-0000-000000000000"
 
+static int vtx = VERR_NOT_SUPPORTED;
+module_param(vtx, int, 0444);
+MODULE_PARM_DESC(vtx, "status that switching on hardware virtualisation must end with; while this module is loaded it is on if that is 0");
+
 static SUPDRVIDCHANDLE connection;
 static int failures;
 static int destroyed;
@@ -77,6 +81,8 @@ static void check_symbols(PSUPDRVSESSION session)
 		  VERR_SUPDRV_COMPONENT_NOT_FOUND);
 }
 
+int SUPR0EnableVTx(bool enable);
+
 /* The runtime under its kernel names. The driver's own headers have no prototypes for these. */
 u64 VBoxHost_RTTimeSystemNanoTS(void);
 void *VBoxHost_RTMemAllocZTag(size_t bytes, const char *tag);
@@ -90,6 +96,13 @@ static void check_kernel_symbols(void)
 	check_int("the runtime's clock is the kernel's", before <= now && now <= after, 1);
 	check_int("the runtime's memory is there, and zero", memory && !memchr_inv(memory, 0, 64), 1);
 	VBoxHost_RTMemFree(memory);
+}
+
+static void check_vtx(void)
+{
+	check_int("virtualisation, on", SUPR0EnableVTx(true), vtx);
+	check_int("virtualisation, on twice", SUPR0EnableVTx(true), vtx);
+	check_int("virtualisation, off once", SUPR0EnableVTx(false), vtx);
 }
 
 static void check_objects(PSUPDRVSESSION session)
@@ -142,6 +155,7 @@ static int __init idc_test_init(void)
 	check_int("register twice", SUPR0IdcComponentRegisterFactory(&connection, &factory), VERR_ALREADY_EXISTS);
 	check_symbols(session);
 	check_kernel_symbols();
+	check_vtx();
 	check_objects(session);
 	check_second_connection();
 	check_int("deregister", SUPR0IdcComponentDeregisterFactory(&connection, &factory), VINF_SUCCESS);
@@ -158,6 +172,7 @@ static void __exit idc_test_exit(void)
 {
 	int rc = SUPR0IdcComponentDeregisterFactory(&connection, &factory);
 
+	SUPR0EnableVTx(false);
 	pr_info("supdrv-idc-test: deregister at unload: %d\n", rc);
 	/* Nothing is left of a registration that the connection owns. */
 	rc = SUPR0IdcClose(&connection);
