@@ -25,6 +25,14 @@ use zerocopy::FromZeros;
 fakekernel::shim_suite!(Calls; common, shared_files, foreign_programs);
 
 #[test]
+fn other_events_of_modules_are_not_for_this_one() {
+    const EOPNOTSUPP: i32 = 45;
+    let kernel = loaded::<Calls>();
+    assert_eq!(kernel.shutdown(), EOPNOTSUPP);
+    unload::<Calls>(kernel);
+}
+
+#[test]
 fn an_unload_that_does_not_ask_is_refused_too_while_a_file_is_open() {
     let kernel = loaded::<Calls>();
     let fd = open::<Calls>(&root());

@@ -21,8 +21,10 @@ pub static freebsd_mp_maxid: u32 = CPUS - 1;
 pub static freebsd_mp_ncpus: c_int = CPUS as c_int;
 #[unsafe(no_mangle)]
 pub static freebsd_tsc_freq: u64 = 2_000_000_000;
-#[unsafe(no_mangle)]
-pub static mut M_SUPDRV: [u64; 8] = [0; 8];
+unsafe extern "C" {
+    /// The C half defines it.
+    static mut M_SUPDRV: [usize; 2];
+}
 
 // ---- heap ----
 
@@ -213,13 +215,13 @@ pub unsafe extern "C" fn freebsd_callout_reset_sbt_on(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_callout_stop(callout: *mut u64) -> c_int {
+pub unsafe extern "C" fn freebsd_callout_stop(callout: *mut u64) -> c_int {
     assert_eq!(callout.read(), 0xca11);
     machine().ticker.disarm(callout as usize).into()
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_callout_drain(callout: *mut u64) -> c_int {
+pub unsafe extern "C" fn freebsd_callout_drain(callout: *mut u64) -> c_int {
     context::may_sleep("callout_drain");
     assert_eq!(callout.read(), 0xca11);
     machine().ticker.drain(callout as usize).into()
@@ -227,7 +229,7 @@ pub unsafe extern "C" fn supdrv_glue_callout_drain(callout: *mut u64) -> c_int {
 
 // ---- CPUs ----
 
-type Action = unsafe extern "C" fn(*mut c_void);
+pub type Action = unsafe extern "C" fn(*mut c_void);
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn freebsd_smp_no_rendezvous_barrier(_argument: *mut c_void) {
@@ -262,9 +264,8 @@ pub unsafe extern "C" fn freebsd_smp_rendezvous(
     }
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_run_on(cpu: u32, action: Action, argument: *mut c_void) {
-    assert!(cpu < CPUS, "a set of CPUs that don't exist");
+/// A rendezvous on one CPU.
+pub fn run_on(cpu: u32, action: Action, argument: *mut c_void) {
     check_rendezvous();
     run_action(cpu, action, argument);
 }

@@ -1,7 +1,7 @@
 //! Device nodes, the private data of open files, copies.
 
 use core::cell::Cell;
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -16,6 +16,8 @@ pub struct Node {
     pub name: String,
     pub unit: c_int,
     pub mode: c_int,
+    /// The driver's entry points; not for other drivers' nodes.
+    pub devsw: Option<&'static Cdevsw>,
     /// Threads inside of its entry points.
     pub inside: u32,
     /// Being removed.
@@ -51,10 +53,15 @@ thread_local! {
 }
 
 /// Runs an entry point of the cdevsw; `None` if the node is gone.
-pub fn enter<R>(node: usize, file: usize, run: impl FnOnce(*mut c_void) -> R) -> Option<R> {
-    devices().nodes.get_mut(&node).filter(|node| !node.gone)?.inside += 1;
+pub fn enter<R>(node: usize, file: usize, run: impl FnOnce(&Cdevsw, *mut c_void) -> R) -> Option<R> {
+    let devsw = {
+        let mut devices = devices();
+        let node = devices.nodes.get_mut(&node).filter(|node| !node.gone)?;
+        node.inside += 1;
+        node.devsw?
+    };
     let before = CURRENT.replace(Some((file, node)));
-    let result = run(core::ptr::without_provenance_mut(node));
+    let result = run(devsw, core::ptr::without_provenance_mut(node));
     CURRENT.set(before);
     if let Some(node) = devices().nodes.get_mut(&node) {
         node.inside -= 1;
@@ -72,21 +79,54 @@ pub fn drop_private(file: usize) {
     }
 }
 
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_make_node(
+/// `struct cdevsw`, as in `freebsd-standin.h`.
+#[repr(C)]
+pub struct Cdevsw {
+    version: c_int,
     name: *const c_char,
-    unit: c_int,
+    pub open: unsafe extern "C" fn(*mut c_void, c_int, c_int, *mut c_void) -> c_int,
+    pub ioctl: unsafe extern "C" fn(*mut c_void, c_ulong, *mut u8, c_int, *mut c_void) -> c_int,
+}
+
+/// `struct make_dev_args`.
+#[repr(C)]
+pub struct MakeDevArgs {
+    size: usize,
+    flags: c_int,
+    devsw: *const Cdevsw,
+    uid: u32,
+    gid: u32,
     mode: c_int,
+    unit: c_int,
+}
+
+// SAFETY: never changes.
+unsafe impl Sync for Cdevsw {}
+
+const MAKEDEV_WAITOK_CHECKNAME: c_int = 0x28;
+const D_VERSION: c_int = 0x1712_2009;
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn freebsd_make_dev_s(
+    args: *const MakeDevArgs,
     node: *mut *mut c_void,
+    format: *const c_char,
+    name: *const c_char,
 ) -> c_int {
     context::may_sleep("make_dev_s");
+    let args = &*args;
+    assert_eq!((args.size, args.flags), (size_of::<MakeDevArgs>(), MAKEDEV_WAITOK_CHECKNAME));
+    assert_eq!((args.uid, args.gid, CStr::from_ptr(format)), (0, 0, c"%s"));
+    let devsw: &'static Cdevsw = &*args.devsw;
+    assert_eq!((devsw.version, CStr::from_ptr(devsw.name)), (D_VERSION, c"vboxdrv"));
     let name = CStr::from_ptr(name).to_string_lossy().into_owned();
     let mut devices = devices();
     if machine().faults.must_fail("make_dev_s") || devices.nodes.values().any(|node| node.name == name) {
         return EEXIST;
     }
     let address = devices.nodes.keys().max().copied().unwrap_or(0xffff_f800_0300_0000) + 0x200;
-    devices.nodes.insert(address, Node { name, unit, mode, inside: 0, gone: false });
+    let (unit, mode) = (args.unit, args.mode);
+    devices.nodes.insert(address, Node { name, unit, mode, devsw: Some(devsw), inside: 0, gone: false });
     machine().ledger.add("device nodes", 1);
     node.write(core::ptr::without_provenance_mut(address));
     0
@@ -94,7 +134,9 @@ pub unsafe extern "C" fn supdrv_glue_make_node(
 
 /// Another driver's node, in the way.
 pub fn occupy(name: &str) {
-    devices().nodes.insert(1, Node { name: name.into(), unit: 0, mode: 0, inside: 0, gone: false });
+    devices()
+        .nodes
+        .insert(1, Node { name: name.into(), unit: 0, mode: 0, devsw: None, inside: 0, gone: false });
 }
 
 pub fn vacate() {
@@ -102,7 +144,7 @@ pub fn vacate() {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_unit(node: *mut c_void) -> c_int {
+pub unsafe extern "C" fn freebsd_dev2unit(node: *mut c_void) -> c_int {
     devices()
         .nodes
         .get(&(node as usize))

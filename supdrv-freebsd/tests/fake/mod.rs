@@ -72,10 +72,31 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// `moduledata_t`.
+#[repr(C)]
+struct ModuleData {
+    name: *const core::ffi::c_char,
+    event: unsafe extern "C" fn(*mut core::ffi::c_void, i32, *mut core::ffi::c_void) -> i32,
+    private: *mut core::ffi::c_void,
+}
+
+const MOD_LOAD: i32 = 0;
+const MOD_UNLOAD: i32 = 1;
+const MOD_SHUTDOWN: i32 = 2;
+const MOD_QUIESCE: i32 = 3;
+const EOPNOTSUPP: i32 = 45;
+
+/// Sends the module an event, as the kernel's linker does.
+fn module_event(event: i32) -> i32 {
+    unsafe {
+        let module = freebsd_module_vboxdrv;
+        (module.event)(core::ptr::null_mut(), event, module.private)
+    }
+}
+
 unsafe extern "C" {
-    fn supdrv_freebsd_load() -> i32;
-    fn supdrv_freebsd_unload() -> i32;
-    fn supdrv_freebsd_quiesce() -> i32;
+    /// Made by DECLARE_MODULE of the C half.
+    static freebsd_module_vboxdrv: &'static ModuleData;
     pub fn SUPDrvFreeBSDIDC(code: u32, packet: *mut core::ffi::c_void) -> i32;
 }
 
@@ -96,26 +117,32 @@ pub fn boot() -> Kernel {
 /// The linker needs a reason to look for the driver.
 pub fn link() {
     let _shim: supdrv_freebsd::FreeBsd = supdrv_freebsd::FreeBsd;
+    use freebsd_shell as _;
 }
 
 impl Kernel {
     /// `kldload`: the error number.
     pub fn load(&self) -> i32 {
         link();
-        unsafe { supdrv_freebsd_load() }
+        module_event(MOD_LOAD)
     }
 
     /// `kldunload`, without force: asks first.
     pub fn unload(&self) -> i32 {
-        match unsafe { supdrv_freebsd_quiesce() } {
-            0 => unsafe { supdrv_freebsd_unload() },
+        match module_event(MOD_QUIESCE) {
+            0 => module_event(MOD_UNLOAD),
             refused => refused,
         }
     }
 
     /// `kldunload -f`: doesn't ask.
     pub fn unload_forced(&self) -> i32 {
-        unsafe { supdrv_freebsd_unload() }
+        module_event(MOD_UNLOAD)
+    }
+
+    /// The system shuts down, which modules of this kind aren't asked about: the error number.
+    pub fn shutdown(&self) -> i32 {
+        module_event(MOD_SHUTDOWN)
     }
 
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {

@@ -170,13 +170,11 @@ pub extern "C" fn freebsd_sleepq_timedwait_sig(channel: *const c_void, _priority
     sleep(channel, true, true)
 }
 
-#[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_sleepq_wake(channel: *const c_void, all: c_int) {
+fn wake(channel: *const c_void, most: usize) {
     check_locked(channel);
     let mut queues = lock(&QUEUES);
     if let Some(queue) = queues.get_mut(&(channel as usize)) {
-        let count = if all != 0 { queue.len() } else { 1 };
-        for waiter in queue.drain(..count.min(queue.len())) {
+        for waiter in queue.drain(..most.min(queue.len())) {
             *lock(&waiter.woken) = true;
             waiter.changed.notify_all();
         }
@@ -184,8 +182,23 @@ pub extern "C" fn supdrv_glue_sleepq_wake(channel: *const c_void, all: c_int) {
             queues.remove(&(channel as usize));
         }
     }
-    drop(queues);
-    freebsd_sleepq_release(channel);
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn freebsd_sleepq_broadcast(
+    channel: *const c_void,
+    flags: c_int,
+    priority: c_int,
+    queue: c_int,
+) {
+    assert_eq!((flags, priority, queue), (SLEEPQ_CONDVAR, 0, 0));
+    wake(channel, usize::MAX);
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn freebsd_sleepq_signal(channel: *const c_void, flags: c_int, priority: c_int, queue: c_int) {
+    assert_eq!((flags, priority, queue), (SLEEPQ_CONDVAR, 0, 0));
+    wake(channel, 1);
 }
 
 #[unsafe(no_mangle)]

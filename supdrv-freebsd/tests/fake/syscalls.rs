@@ -30,17 +30,6 @@ const IOC_VOID: c_ulong = 0x2000_0000;
 const IOC_OUT: c_ulong = 0x4000_0000;
 const IOC_IN: c_ulong = 0x8000_0000;
 
-unsafe extern "C" {
-    fn supdrv_freebsd_open(node: *mut c_void, flags: c_int, kind: c_int, thread: *mut c_void) -> c_int;
-    fn supdrv_freebsd_ioctl(
-        node: *mut c_void,
-        code: c_ulong,
-        data: *mut u8,
-        flags: c_int,
-        thread: *mut c_void,
-    ) -> c_int;
-}
-
 /// An open file; all descriptors of it share it.
 struct File {
     number: usize,
@@ -81,8 +70,8 @@ impl Fd {
             let number = NEXT_FILE.fetch_add(1, Ordering::Relaxed);
             // Made first, so that private data goes even if open fails late.
             let file = Arc::new(File { number, node });
-            let opened = enter(node, number, |node| unsafe {
-                supdrv_freebsd_open(node, flags, 0x2000, current_thread())
+            let opened = enter(node, number, |devsw, node| unsafe {
+                (devsw.open)(node, flags, 0x2000, current_thread())
             });
             match opened {
                 None => Err(ENXIO),
@@ -122,8 +111,8 @@ impl Fd {
             return EFAULT;
         }
         let file = self.file();
-        let done = enter(file.node, file.number, |node| unsafe {
-            supdrv_freebsd_ioctl(node, code, words.as_mut_ptr().cast(), RDWR, current_thread())
+        let done = enter(file.node, file.number, |devsw, node| unsafe {
+            (devsw.ioctl)(node, code, words.as_mut_ptr().cast(), RDWR, current_thread())
         });
         let Some(error) = done else { return ENXIO };
         if error == 0

@@ -1,5 +1,6 @@
 //! Virtual memory: objects with references, maps of the kernel and of processes, pinned pages.
 
+use core::cell::Cell;
 use core::ffi::{c_int, c_ulong, c_void};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -7,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use fakekernel::ram::{Access, PAGE, Ram};
 use fakekernel::{context, user, violation};
 
+use super::glue::map_of;
 use super::{lock, machine};
 
 const KERN_SUCCESS: c_int = 0;
@@ -23,8 +25,6 @@ const KERNEL_MAP: usize = 0xffff_ffff_8200_0000;
 const OBJECTS: usize = 0xffff_f800_0400_0000;
 const PAGES: usize = 0xffff_fe00_0000_0000;
 const PAGE_STRUCTURE: usize = 104;
-/// Where a map is in a process structure.
-const MAP_IN_PROCESS: usize = 0x100;
 
 #[derive(Default)]
 struct Object {
@@ -75,11 +75,6 @@ fn phys_of(page: usize) -> u64 {
     let offset = page.checked_sub(PAGES).filter(|offset| offset.is_multiple_of(PAGE_STRUCTURE));
     let Some(offset) = offset else { violation(&format!("{page:#x} is no page")) };
     (offset / PAGE_STRUCTURE * PAGE) as u64
-}
-
-/// The map of a process.
-fn map_of(process: &context::Process) -> usize {
-    process.structure + MAP_IN_PROCESS
 }
 
 impl Vm {
@@ -166,87 +161,165 @@ fn new_object(bytes: usize) -> usize {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_object_new(bytes: usize) -> *mut c_void {
+pub extern "C" fn freebsd_vm_pager_allocate(
+    kind: c_int,
+    _handle: usize,
+    bytes: usize,
+    protection: c_int,
+    offset: i64,
+    _cred: usize,
+) -> usize {
+    const OBJT_PHYS: c_int = 4;
     context::may_sleep("vm_pager_allocate");
+    assert_eq!((kind, protection, offset), (OBJT_PHYS, 7, 0));
     if machine().faults.must_fail("vm_pager_allocate") {
-        return core::ptr::null_mut();
+        return 0;
     }
-    core::ptr::without_provenance_mut(new_object(bytes))
+    new_object(bytes)
+}
+
+thread_local! {
+    /// The object whose lock the thread has.
+    static LOCKED: Cell<usize> = const { Cell::new(0) };
+    /// Of an allocation of pages that is to fail: attempts so far.
+    static ATTEMPTS: Cell<u32> = const { Cell::new(0) };
+    /// What a lookup shows.
+    static FOUND: Cell<MapEntry> = const { Cell::new(MapEntry { start: 0, end: 0, flags: 0, object: 0 }) };
+}
+
+/// The lock of an object; one at a time is all that is needed.
+#[unsafe(no_mangle)]
+pub extern "C" fn freebsd_vm_object_lock(object: usize, by: c_int) {
+    context::may_take_locks("VM_OBJECT_WLOCK");
+    let (before, after) = if by > 0 { (0, object) } else { (object, 0) };
+    assert_eq!(LOCKED.replace(after), before, "object locks pair");
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_pages_alloc(
+pub unsafe extern "C" fn freebsd_vm_page_alloc_contig(
     object: usize,
     first: c_ulong,
+    request: c_int,
     count: c_ulong,
+    low: u64,
     high: u64,
     align: c_ulong,
-    pages: *mut usize,
-) -> c_int {
-    context::may_sleep("vm_page_alloc_contig");
+    boundary: u64,
+    attribute: c_int,
+) -> usize {
+    assert_eq!(LOCKED.get(), object, "pages are put into a locked object");
+    assert_eq!((request, low, boundary, attribute), (0x20, 0, 0, 6));
     assert!(align as usize >= PAGE && align.is_power_of_two() && count > 0);
-    if machine().faults.must_fail("vm_page_alloc_contig") {
+    // A failure lasts for the four attempts of one allocation.
+    if ATTEMPTS.get() > 0 || machine().faults.must_fail("vm_page_alloc_contig") {
+        ATTEMPTS.set((ATTEMPTS.get() + 1) % 4);
         return 0;
     }
     let Some(phys) = ram().alloc(count as usize, high, align) else { return 0 };
     let mut vm = vm();
     for i in 0..count as usize {
         let page = phys + (i * PAGE) as u64;
-        ram().fill(page, 0);
+        ram().fill(page, 0xa5);
         let object = vm.object(object);
         let index = first as usize + i;
         assert!(index < object.bytes / PAGE, "a page beyond the end of its object");
         let old = object.pages.insert(index, (page, true));
         assert!(old.is_none(), "an object has one page at each place");
-        pages.add(i).write(page_of(page));
     }
-    1
+    page_of(phys)
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_object_free(object: usize, pages: *const usize, count: c_ulong) {
-    context::may_sleep("vm_object_deallocate");
+pub extern "C" fn freebsd_vm_page_reclaim_contig(
+    _request: c_int,
+    _count: c_ulong,
+    _low: u64,
+    _high: u64,
+    _align: c_ulong,
+    _boundary: u64,
+) -> c_int {
+    context::may_sleep("vm_page_reclaim_contig");
+    assert_eq!(LOCKED.get(), 0, "pages are moved without locks of objects");
+    0
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn freebsd_pmap_zero_page(page: usize) {
+    ram().fill(phys_of(page), 0);
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn freebsd_vm_page_valid(page: usize) {
+    assert_ne!(LOCKED.get(), 0, "{page:#x} is made valid in a locked object");
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn freebsd_vm_page_xunbusy(page: usize) {
+    let _is_a_page = phys_of(page);
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn freebsd_vm_page_unwire_noq(page: usize) -> bool {
+    let (phys, object) = (phys_of(page), LOCKED.get());
     let mut vm = vm();
-    for i in 0..count as usize {
-        let phys = phys_of(pages.add(i).read());
-        let page = vm.object(object).pages.values_mut().find(|(page, _)| *page == phys);
-        match page {
-            Some((_, wired)) if *wired => *wired = false,
-            _ => violation("a page is unwired that isn't wired"),
-        }
+    match vm.object(object).pages.values_mut().find(|(page, _)| *page == phys) {
+        Some((_, wired)) if *wired => *wired = false,
+        _ => violation("a page is unwired that isn't wired"),
     }
-    vm.release(object);
+    true
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_page_phys(page: usize) -> u64 {
+pub extern "C" fn freebsd_vm_page_to_phys(page: usize) -> u64 {
     phys_of(page)
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_kernel_map(first: *mut usize) -> usize {
-    first.write(KERNEL_MAP);
+pub extern "C" fn freebsd_kernel_map() -> usize {
     KERNEL_MAP
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_user_map(hint: *mut usize) -> usize {
-    let process = context::process();
-    hint.write(0x8_0000_0000);
-    map_of(&process)
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_maps_object(map: usize, start: usize, end: usize, object: usize) -> c_int {
+pub extern "C" fn freebsd_vm_map_lock_read(_map: usize, _by: c_int) {
     context::may_sleep("vm_map_lock_read");
-    let vm = vm();
-    let entry = vm.maps.get(&map).and_then(|entries| entries.get(&start));
-    entry.is_some_and(|entry| entry.end == end && entry.object == object).into()
+}
+
+/// `struct vm_map_entry`, as in `freebsd-standin.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct MapEntry {
+    start: usize,
+    end: usize,
+    flags: u32,
+    object: usize,
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_protect(map: usize, start: usize, end: usize, protection: c_int) -> c_int {
+pub unsafe extern "C" fn freebsd_vm_map_lookup_entry(
+    map: usize,
+    address: usize,
+    found: *mut *const MapEntry,
+) -> c_int {
+    let vm = vm();
+    let entry = vm.maps.get(&map).and_then(|entries| entries.range(..=address).next_back());
+    let Some((start, entry)) = entry.filter(|(_, entry)| address < entry.end) else { return 0 };
+    FOUND.set(MapEntry { start: *start, end: entry.end, flags: 0, object: entry.object });
+    found.write(FOUND.with(|found| found.as_ptr().cast_const()));
+    1
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn freebsd_vm_map_protect(
+    map: usize,
+    start: usize,
+    end: usize,
+    protection: c_int,
+    _maximum: c_int,
+    flags: c_int,
+) -> c_int {
+    const VM_MAP_PROTECT_SET_PROT: c_int = 1;
     context::may_sleep("vm_map_protect");
+    assert_eq!(flags, VM_MAP_PROTECT_SET_PROT);
     let vm = vm();
     let found = vm.maps.get(&map).and_then(|entries| entries.range(..=start).next_back());
     let Some((_, entry)) = found.filter(|(_, entry)| end <= entry.end) else { return KERN_INVALID_ADDRESS };
@@ -258,12 +331,12 @@ pub extern "C" fn supdrv_glue_protect(map: usize, start: usize, end: usize, prot
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_kernel_protect(start: usize, end: usize, protection: c_int) {
+pub extern "C" fn freebsd_pmap_protect(_pmap: usize, start: usize, end: usize, protection: c_int) {
     ram().protect(start, (end - start) / PAGE, Access::from_bits(protection as u32));
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_map_device(phys: u64, bytes: usize, _uncached: c_int) -> *mut c_void {
+pub extern "C" fn freebsd_pmap_mapdev_attr(phys: u64, bytes: usize, _attribute: c_int) -> *mut c_void {
     context::may_sleep("pmap_mapdev_attr");
     let Some(address) = Ram::reserve(bytes) else { return core::ptr::null_mut() };
     let pages: Vec<u64> = (0..bytes / PAGE).map(|i| phys + (i * PAGE) as u64).collect();
@@ -273,7 +346,7 @@ pub extern "C" fn supdrv_glue_map_device(phys: u64, bytes: usize, _uncached: c_i
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_unmap_device(address: usize, bytes: usize) {
+pub extern "C" fn freebsd_pmap_unmapdev(address: usize, bytes: usize) {
     ram().unmap(address, bytes / PAGE);
     ram().unreserve(address, bytes);
     machine().ledger.add("device mappings", -1);
