@@ -33,6 +33,11 @@ pub struct Timespec {
     pub nanoseconds: c_long,
 }
 
+impl Timespec {
+    /// None.
+    pub const ZERO: Self = Self { seconds: 0, nanoseconds: 0 };
+}
+
 /// Fixed point seconds: 2^-32 s.
 pub type Sbintime = i64;
 
@@ -162,6 +167,8 @@ kernel! {
 
 // Output.
 kernel! {
+    /// `last` is a `struct timeval`, which looks the same. Whether another event of this second is within the limit.
+    pub fn ppsratecheck(last: *mut Timespec, events: *mut c_int, most: c_int) -> c_int;
     pub fn printf(format: *const c_char, ...) -> c_int;
     pub fn panic(format: *const c_char, ...) -> !;
 }

@@ -314,8 +314,26 @@ impl OsIdentity for FreeBsd {
 
 impl OsHwVirt for FreeBsd {}
 
+/// Lines of the log in a second; what is beyond goes nowhere: the console may be a serial line.
+const LINES_PER_SECOND: c_int = 100;
+
+/// The state of the limit, which is the kernel's business; when two CPUs write it at once, a line more or less is written.
+struct Lines {
+    second: UnsafeCell<kernel::Timespec>,
+    count: UnsafeCell<c_int>,
+}
+
+// SAFETY: only the kernel looks into it.
+unsafe impl Sync for Lines {}
+
+static LINES: Lines = Lines { second: UnsafeCell::new(kernel::Timespec::ZERO), count: UnsafeCell::new(0) };
+
 impl OsLog for FreeBsd {
     fn log_write(&self, text: &[u8]) {
+        let within = unsafe { kernel::ppsratecheck(LINES.second.get(), LINES.count.get(), LINES_PER_SECOND) };
+        if within == 0 {
+            return;
+        }
         let end = if text.ends_with(b"\n") { c"" } else { c"\n" };
         let bytes = c_int::try_from(text.len()).unwrap_or(c_int::MAX);
         unsafe { kernel::printf(c"%.*s%s".as_ptr(), bytes, text.as_ptr(), end.as_ptr()) };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use fake::{
     Calls, EACCES, EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, ENOTTY, EPERM, Fd, Kernel, RDWR, boot, exit,
+    machine,
 };
 use fakekernel::context::Process;
 use fakekernel::ram::PAGE;
@@ -20,6 +21,8 @@ use fakekernel::suite::{
 use supctl::packet::Packet;
 use supdrv_core::abi::ioctl::{Encoding, Function};
 use supdrv_core::abi::requests::{ContAllocIn, ContAllocOut, HEADER_BYTES};
+use supdrv_core::os::OsLog;
+use supdrv_freebsd::FreeBsd;
 use zerocopy::FromZeros;
 
 fakekernel::shim_suite!(Calls; common, shared_files, foreign_programs);
@@ -30,6 +33,19 @@ fn other_events_of_modules_are_not_for_this_one() {
     let kernel = loaded::<Calls>();
     assert_eq!(kernel.shutdown(), EOPNOTSUPP);
     unload::<Calls>(kernel);
+}
+
+#[test]
+fn a_flood_of_log_lines_is_cut_off_until_the_next_second() {
+    let _kernel = boot();
+    let lines = || machine().log.lock().expect("the log").len();
+    fake::next_second();
+    let before = lines();
+    (0..1000).for_each(|_| FreeBsd.log_write(b"much ado"));
+    assert_eq!(lines() - before, 100);
+    fake::next_second();
+    FreeBsd.log_write(b"about nothing");
+    assert_eq!(lines() - before, 101);
 }
 
 #[test]

@@ -41,6 +41,9 @@ const RELEASES: [Release; 2] = [
     },
 ];
 
+/// The C half.
+const SOURCES: [&str; 2] = ["shell.c", "memory.c"];
+
 /// What a kernel's build generates; nothing in it is needed.
 const GENERATED: [&str; 1] = ["opt_global.h"];
 
@@ -62,10 +65,69 @@ fn compile(release: &Release, source: &str, folder: &Path) -> Result<PathBuf> {
     Ok(object)
 }
 
+/// A release whose headers can't be had: its branches are compiled against the stand-ins of the tests.
+struct Branches {
+    name: &'static str,
+    version: &'static str,
+    /// Functions that the objects call only in the branches of such releases, and only in those of later ones.
+    calls: &'static [&'static str],
+    avoids: &'static [&'static str],
+}
+
+const STAND_INS: [Branches; 5] = [
+    Branches { name: "12.0", version: "1200086", calls: &["kick_proc0"], avoids: &["vm_page_valid"] },
+    Branches { name: "12.4", version: "1204000", calls: &["kick_proc0"], avoids: &["vm_page_valid"] },
+    Branches { name: "13.0", version: "1300139", calls: &["kick_proc0", "vm_page_valid"], avoids: &[] },
+    Branches { name: "13.5", version: "1305000", calls: &["kick_proc0", "vm_page_valid"], avoids: &[] },
+    // Where the real headers say the same, so that the stand-ins are known to.
+    Branches { name: "15", version: "1500068", calls: &["vm_page_valid"], avoids: &["kick_proc0"] },
+];
+
+/// The names of the stand-ins' functions begin with this.
+const PREFIX: &str = "freebsd_";
+
+/// Compiles the C half for a release with stand-ins of its headers; the kernel's functions that it calls.
+fn compile_branches(branches: &Branches) -> Result<BTreeSet<String>> {
+    let shim = root().join("supdrv-freebsd");
+    let folder = target("freebsd/stand-ins")?.join(branches.name);
+    let mut called = BTreeSet::new();
+    for source in SOURCES {
+        let path = shim.join("shell").join(source);
+        for line in std::fs::read_to_string(&path)?.lines() {
+            let Some((header, _)) = line.strip_prefix("#include <").and_then(|rest| rest.split_once('>'))
+            else {
+                continue;
+            };
+            write_if_changed(&folder.join(header), b"#include \"freebsd-standin.h\"\n")?;
+        }
+        let object = folder.join(source).with_extension("o");
+        let mut clang = command("clang-19", &["--target=x86_64-unknown-freebsd", "-nostdinc"]);
+        clang.args(KERNEL_CFLAGS).arg(format!("-D__FreeBSD_version={}", branches.version));
+        clang.arg("-I").arg(&folder).arg("-I").arg(shim.join("tests/shell"));
+        run(clang.arg("-c").arg(path).arg("-o").arg(&object))?;
+        called.extend(Inspection::of(&object)?.undefined()?);
+    }
+    Ok(called)
+}
+
+fn check_branches(branches: &Branches) -> Result<Tally> {
+    let called = compile_branches(branches)?;
+    let calls = |name: &&str| called.contains(&format!("{PREFIX}{name}"));
+    let as_meant = branches.calls.iter().all(calls) && !branches.avoids.iter().any(calls);
+    println!(
+        "{} the C half compiles for {} against stand-ins, and calls {:?} but not {:?}",
+        if as_meant { "ok    " } else { "FAILED" },
+        branches.name,
+        branches.calls,
+        branches.avoids
+    );
+    Ok(Tally::one(as_meant))
+}
+
 fn build_for(release: &Release, library: &Path) -> Result<PathBuf> {
     let folder = target("freebsd")?.join(release.name);
     std::fs::create_dir_all(&folder)?;
-    let objects = [compile(release, "shell.c", &folder)?, compile(release, "memory.c", &folder)?];
+    let objects = [compile(release, SOURCES[0], &folder)?, compile(release, SOURCES[1], &folder)?];
     let module = folder.join("vboxdrv.ko");
     link_relocatable("elf_x86_64_fbsd", &objects, library, &["SUPDrvFreeBSDIDC"], &module)?;
     Ok(module)
@@ -119,6 +181,9 @@ pub fn check() -> Result<Tally> {
         tally.add(inspect(&module)?);
     }
     tally.add(inspect_kit()?);
+    for branches in &STAND_INS {
+        tally.add(check_branches(branches)?);
+    }
     Ok(tally)
 }
 

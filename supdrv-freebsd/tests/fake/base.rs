@@ -3,6 +3,7 @@
 use core::ffi::{CStr, c_char, c_int, c_void};
 use std::alloc::{Layout, alloc, dealloc};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use fakekernel::locks::Word;
 use fakekernel::{context, ticker, violation};
@@ -373,6 +374,25 @@ pub fn run_handlers(name: &str) {
 }
 
 /// With the one format that the driver uses; in registers, variable arguments look like others.
+/// Seconds, as far as rates are concerned.
+static SECOND: AtomicI64 = AtomicI64::new(1);
+
+/// The next second begins.
+pub fn next_second() {
+    SECOND.fetch_add(1, Ordering::Relaxed);
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn freebsd_ppsratecheck(last: *mut i64, events: *mut c_int, most: c_int) -> c_int {
+    let second = SECOND.load(Ordering::Relaxed);
+    if last.read() == second {
+        events.write(events.read().saturating_add(1));
+    } else {
+        (last.write(second), events.write(1));
+    }
+    (events.read() <= most).into()
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn freebsd_printf(
     format: *const c_char,

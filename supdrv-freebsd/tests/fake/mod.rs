@@ -26,6 +26,7 @@ use fakekernel::ledger::Ledger;
 use fakekernel::ram::Ram;
 use fakekernel::ticker::Ticker;
 
+pub use base::next_second;
 pub use devices::{occupy, vacate};
 pub use nodes::{Calls, Nodes};
 pub use syscalls::{
