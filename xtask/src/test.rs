@@ -55,6 +55,7 @@ fn documentation() -> Result<Tally> {
 const TEST_TOOLS: &[&str] = &[
     "gcc",
     "g++",
+    "g++-mingw-w64-x86-64",
     "gcc-multilib",
     "g++-multilib",
     "clang",
