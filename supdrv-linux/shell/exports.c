@@ -5,7 +5,7 @@
  * The build gives those of the runtime the prefix; the prototypes are for the symbols' checksums.
  */
 #include <linux/export.h>
-#include <linux/stdarg.h>
+#include <linux/kernel.h>
 #include <linux/types.h>
 
 extern void *g_pSUPGlobalInfoPage;

@@ -29,6 +29,8 @@ bool supdrv_glue_is_user_address(unsigned long address);
 s64 supdrv_glue_wall_clock_ns(void);
 int supdrv_glue_poke(u32 cpu);
 int supdrv_glue_sleep_interruptible_ms(u32 millis);
+void supdrv_glue_preempt_disable(void);
+void supdrv_glue_preempt_enable(void);
 bool supdrv_glue_preempt_is_enabled(void);
 bool supdrv_glue_preempt_is_pending(void);
 bool supdrv_glue_preempt_is_possible(void);
@@ -119,15 +121,42 @@ int supdrv_glue_sleep_interruptible_ms(u32 millis)
 	return left ? SUPDRV_INTERRUPTED : SUPDRV_OK;
 }
 
+#ifdef CONFIG_PREEMPT_COUNT
+void supdrv_glue_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void supdrv_glue_preempt_enable(void)
+{
+	preempt_enable();
+}
+
 bool supdrv_glue_preempt_is_enabled(void)
 {
-#ifdef CONFIG_PREEMPT_COUNT
 	return preemptible();
-#else
-	/* Nothing counts: what can be told is whether blocking makes sense. */
-	return !irqs_disabled() && !in_interrupt();
-#endif
 }
+#else
+/* The kernel doesn't count, since it only switches where code asks for it: how often this driver's callers on a CPU don't want that. */
+static DEFINE_PER_CPU(unsigned int, preempt_disabled);
+
+void supdrv_glue_preempt_disable(void)
+{
+	preempt_disable();
+	this_cpu_inc(preempt_disabled);
+}
+
+void supdrv_glue_preempt_enable(void)
+{
+	this_cpu_dec(preempt_disabled);
+	preempt_enable();
+}
+
+bool supdrv_glue_preempt_is_enabled(void)
+{
+	return !this_cpu_read(preempt_disabled) && !irqs_disabled() && !in_interrupt();
+}
+#endif
 
 bool supdrv_glue_preempt_is_pending(void)
 {
@@ -177,7 +206,7 @@ static int thread_main(void *data)
 	set_priority(start.priority);
 	start.entry(start.context);
 	/* From here on nothing of this module runs. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 17, 0)
+#ifdef module_put_and_kthread_exit
 	module_put_and_kthread_exit(0);
 #else
 	module_put_and_exit(0);

@@ -2,6 +2,7 @@
 /* Heap, locks, identity, user memory, log: one kernel macro or inline function each. */
 #include <linux/cred.h>
 #include <linux/delay.h>
+#include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/pid.h>
 #include <linux/printk.h>
@@ -26,8 +27,6 @@ void supdrv_glue_mutex_lock(struct mutex *mutex);
 void supdrv_glue_mutex_unlock(struct mutex *mutex);
 u64 supdrv_glue_nano_ts(void);
 void supdrv_glue_sleep_ms(u32 millis);
-void supdrv_glue_preempt_disable(void);
-void supdrv_glue_preempt_enable(void);
 unsigned long supdrv_glue_irq_save(void);
 void supdrv_glue_irq_restore(unsigned long flags);
 u32 supdrv_glue_uid(void);
@@ -127,16 +126,6 @@ void supdrv_glue_sleep_ms(u32 millis)
 		msleep(millis);
 	else
 		yield();
-}
-
-void supdrv_glue_preempt_disable(void)
-{
-	preempt_disable();
-}
-
-void supdrv_glue_preempt_enable(void)
-{
-	preempt_enable();
 }
 
 unsigned long supdrv_glue_irq_save(void)

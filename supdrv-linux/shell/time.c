@@ -5,6 +5,7 @@
 #include <linux/cpu.h>
 #include <linux/hrtimer.h>
 #include <linux/list.h>
+#include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>

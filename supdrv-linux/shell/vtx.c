@@ -34,7 +34,7 @@ int supdrv_vtx_init(void)
 
 static void close_descriptor(int fd)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 10, 220)
 	close_fd(fd);
 #else
 	__close_fd(current->files, fd);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Other};
 use crate::qemu::{self, Machine, Step};
 use crate::report::{Result, Tally};
 use crate::{images, linux, tools};
@@ -81,7 +81,7 @@ step kernel-log dmesg
 "#;
 
 /// The same on another kernel, as far as it may differ there.
-const SECOND: &str = r#"
+const OTHER: &str = r#"
 counters() { cat /sys/kernel/debug/vboxdrv/counters; }
 step load insmod /vboxdrv.ko
 step counters-at-rest counters
@@ -269,7 +269,7 @@ fn judge(steps: &[Step]) -> Result<Tally> {
     Ok(checks.tally)
 }
 
-fn judge_second(steps: &[Step]) -> Result<Tally> {
+fn judge_other(steps: &[Step]) -> Result<Tally> {
     let mut checks = Checks { tally: Tally::default() };
     checks.step_ok(steps, "load", "the driver loads");
     checks.step_ok(steps, "sibling", "a sibling driver finds every inter-driver service");
@@ -335,10 +335,19 @@ pub fn events_in_kernel() -> Result<Tally> {
     judge_events(&qemu::boot(&machine)?)
 }
 
-/// Builds for the second kernel, boots it, and checks what may differ there. Skipped where Debian has no second kernel.
-pub fn in_second_kernel() -> Result<Tally> {
-    let Some(kernel) = Kernel::second()? else {
-        println!("skipped: the package lists have no second kernel");
+/// Builds for Debian's 6.12 kernel, boots it, and checks what may differ there. Skipped where it can't be had.
+pub fn in_newer_kernel() -> Result<Tally> {
+    in_other_kernel(Other::Series("6.12"))
+}
+
+/// The same for 5.10, of Debian 11.
+pub fn in_older_kernel() -> Result<Tally> {
+    in_other_kernel(Other::Release("bullseye"))
+}
+
+fn in_other_kernel(other: Other) -> Result<Tally> {
+    let Some(kernel) = Kernel::other(other)? else {
+        println!("skipped: no package list has a kernel of {other:?}");
         return Ok(Tally { skipped: 1, ..Tally::default() });
     };
     let mut files = files(&kernel)?;
@@ -349,10 +358,10 @@ pub fn in_second_kernel() -> Result<Tally> {
         cpu: "max,la57=off",
         exact: false,
         files: &files,
-        script: SECOND,
+        script: OTHER,
         limit_seconds: 600,
     };
-    judge_second(&qemu::boot(&machine)?)
+    judge_other(&qemu::boot(&machine)?)
 }
 
 /// `cargo xtask demo`.

@@ -117,6 +117,9 @@ fn kbuild(kernel: &Kernel, folder: &Path, what: &str) -> Result<()> {
 fn run_kbuild(kernel: &Kernel, folder: &Path, what: &str, variables: &[String]) -> Result<()> {
     let mut make = command("make", &["-C"]);
     make.arg(&kernel.headers).arg(format!("M={}", folder.display())).args(variables);
+    if kernel.is_old() {
+        make.arg("CC=gcc");
+    }
     // The second setting: Debian's headers lack the tool for it.
     make.args(["modules", "CONFIG_DEBUG_INFO_BTF_MODULES=", "W=", "-j2"]);
     make.env_remove("MAKEFLAGS").env_remove("MFLAGS");

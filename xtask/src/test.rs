@@ -26,7 +26,8 @@ const STEPS: &[Step] = &[
     Step { name: "suite on 32-bit", run: legacy::suite_on_32_bit },
     Step { name: "linux in a real kernel", run: demo::in_kernel },
     Step { name: "linux: siblings and events", run: demo::events_in_kernel },
-    Step { name: "linux: a second kernel", run: demo::in_second_kernel },
+    Step { name: "linux: a newer kernel", run: demo::in_newer_kernel },
+    Step { name: "linux: an older kernel", run: demo::in_older_kernel },
     Step { name: "linux: cost of requests", run: demo::check_costs },
 ];
 

@@ -66,7 +66,7 @@ fn kernel_exports() -> String {
         "// SPDX-License-Identifier: GPL-2.0-only OR CDDL-1.0\n\
          /*\n * The functions of the ring-0 runtime as kernel symbols, for sibling modules. Printed by supdrv-core/tests/ring0/c.rs: do not edit.\n \
          *\n * The build gives those of the runtime the prefix; the prototypes are for the symbols' checksums.\n */\n\
-         #include <linux/export.h>\n#include <linux/stdarg.h>\n#include <linux/types.h>\n\n",
+         #include <linux/export.h>\n#include <linux/kernel.h>\n#include <linux/types.h>\n\n",
     );
     let entries = catalogue();
     let exported = || entries.iter().filter(|entry| entry.kind != "absolute");
