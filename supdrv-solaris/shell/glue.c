@@ -3,26 +3,7 @@
  * The current thread and CPU, translations, and a segment driver for mappings in user processes: private structures and macros,
  * which only the target's headers know.
  */
-#ifdef SUPDRV_SYSTEM_HEADERS
-#include <sys/types.h>
-#include <sys/param.h>
-#include <sys/systm.h>
-#include <sys/cpuvar.h>
-#include <sys/ddi.h>
-#include <sys/disp.h>
-#include <sys/kmem.h>
-#include <sys/mman.h>
-#include <sys/proc.h>
-#include <sys/sunddi.h>
-#include <sys/thread.h>
-#include <sys/vmsystm.h>
-#include <vm/as.h>
-#include <vm/hat.h>
-#include <vm/seg.h>
-#else
-#include "illumos.h"
-#endif
-
+#include "system.h"
 #include "glue.h"
 
 void *
@@ -43,19 +24,6 @@ supdrv_glue_cpu_id(void)
 	return (CPU->cpu_id);
 }
 
-uint32_t
-supdrv_glue_context(void)
-{
-	ulong_t flags;
-
-	__asm__ volatile("pushfq; popq %0" : "=r"(flags));
-#ifdef SUPDRV_SYSTEM_HEADERS
-	return ((curthread->t_preempt != 0 ? 1 : 0) | ((flags & 0x200) == 0 ? 2 : 0) | (servicing_interrupt() ? 4 : 0));
-#else
-	return ((flags & 0x200) == 0 ? 2 : 0);
-#endif
-}
-
 void
 supdrv_glue_preempt_disable(void)
 {
@@ -66,40 +34,6 @@ void
 supdrv_glue_preempt_enable(void)
 {
 	kpreempt_enable();
-}
-
-void
-supdrv_glue_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4])
-{
-	__asm__ volatile("cpuid" : "=a"(registers[0]), "=b"(registers[1]), "=c"(registers[2]), "=d"(registers[3]) :
-	    "a"(leaf), "c"(subleaf));
-}
-
-uint64_t
-supdrv_glue_rdmsr(uint32_t msr)
-{
-	uint32_t low, high;
-
-	__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
-	return ((uint64_t)high << 32 | low);
-}
-
-uintptr_t
-supdrv_glue_cr0(void)
-{
-	uintptr_t value;
-
-	__asm__ volatile("movq %%cr0, %0" : "=r"(value));
-	return (value);
-}
-
-uintptr_t
-supdrv_glue_cr4(void)
-{
-	uintptr_t value;
-
-	__asm__ volatile("movq %%cr4, %0" : "=r"(value));
-	return (value);
 }
 
 static struct as *

@@ -14,12 +14,11 @@ void	supdrv_solaris_segment_gone(void *context);
 void	*supdrv_glue_thread(void);
 void	*supdrv_glue_cpu(void);
 uint32_t	supdrv_glue_cpu_id(void);
-/* 0: preemption and interrupts are on. Only the latter are seen where headers are missing. */
-uint32_t	supdrv_glue_context(void);
 void	supdrv_glue_preempt_disable(void);
 void	supdrv_glue_preempt_enable(void);
 
-/* Instructions; here so that a fake kernel can stand in. */
+/* instructions.c. The context is 0 if preemption and interrupts are on. Only the latter are seen where headers are missing. */
+uint32_t	supdrv_glue_context(void);
 void	supdrv_glue_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4]);
 uint64_t	supdrv_glue_rdmsr(uint32_t msr);
 uintptr_t	supdrv_glue_cr0(void);

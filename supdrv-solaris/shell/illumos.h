@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR CDDL-1.0 */
 /*
- * What glue.c needs of an illumos kernel for amd64, in our own words: for builds without that kernel's headers. On the target,
+ * What the C half needs of an illumos kernel for amd64, in our own words: for builds without that kernel's headers. On the target,
  * compile with -DSUPDRV_SYSTEM_HEADERS instead.
  *
  * Facts that must hold: the order of the members of struct seg and of struct seg_ops, the places of a_hat in struct as and of

@@ -1,4 +1,4 @@
-//! The C half: `shell/glue.c`, see `shell/glue.h`. Functions without a remark may be called in any context.
+//! The C half: `shell/*.c`, see `shell/glue.h`. Functions without a remark may be called in any context.
 
 use core::ffi::{c_int, c_void};
 

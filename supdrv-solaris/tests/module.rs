@@ -32,6 +32,19 @@ fn a_refused_detach_says_why() {
 }
 
 #[test]
+fn a_mapping_is_all_or_nothing_and_a_child_gets_it_without_pages() {
+    let kernel = loaded::<Calls>();
+    let process = root();
+    let client = client::<Calls>(&process);
+    let pages = client.page_alloc(3, true).expect("pages");
+    fake::check_mapping(&process, pages.r3, 7);
+    let time_page = client.gip_map().expect("the time page");
+    fake::check_mapping(&process, time_page.r3, 1);
+    drop(client);
+    unload::<Calls>(kernel);
+}
+
+#[test]
 fn only_the_two_nodes_can_be_opened_and_only_as_character_devices() {
     let kernel = loaded::<Calls>();
     const BLOCK: i32 = 0;

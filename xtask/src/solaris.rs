@@ -12,18 +12,23 @@ use crate::tools::{command, root, run, target};
 /// What the kernel, administrators and sibling drivers look for.
 const GLOBALS: [&str; 5] = ["SUPDrvSolarisIDC", "_fini", "_info", "_init", "supdrv_force_async_tsc"];
 
+fn compile(source: &str, folder: &Path) -> Result<PathBuf> {
+    let object = folder.join(source).with_extension("o");
+    let mut clang =
+        command("clang-19", &["--target=x86_64-pc-solaris2.11", "-fno-builtin", "-fno-jump-tables"]);
+    clang.args(KERNEL_CFLAGS).arg("-c").arg(root().join("supdrv-solaris/shell").join(source));
+    run(clang.arg("-o").arg(&object))?;
+    Ok(object)
+}
+
 /// Builds the module.
 pub fn build() -> Result<PathBuf> {
     let library = build_rust("supdrv-solaris", "x86_64-solaris-kernel")?;
     let folder = target("solaris")?;
-    let object = folder.join("glue.o");
     clang_headers()?;
-    let mut clang =
-        command("clang-19", &["--target=x86_64-pc-solaris2.11", "-fno-builtin", "-fno-jump-tables"]);
-    clang.args(KERNEL_CFLAGS).arg("-c").arg(root().join("supdrv-solaris/shell/glue.c"));
-    run(clang.arg("-o").arg(&object))?;
+    let objects = [compile("glue.c", &folder)?, compile("instructions.c", &folder)?];
     let module = folder.join("vboxdrv");
-    link_relocatable("elf_x86_64", &[object], &library, &GLOBALS, &module)?;
+    link_relocatable("elf_x86_64", &objects, &library, &GLOBALS, &module)?;
     package(&module)?;
     Ok(module)
 }

@@ -388,7 +388,8 @@ pub unsafe extern "C" fn freebsd_ppsratecheck(last: *mut i64, events: *mut c_int
     if last.read() == second {
         events.write(events.read().saturating_add(1));
     } else {
-        (last.write(second), events.write(1));
+        last.write(second);
+        events.write(1);
     }
     (events.read() <= most).into()
 }

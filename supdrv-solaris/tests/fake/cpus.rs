@@ -1,4 +1,4 @@
-//! CPUs, cross calls, cyclics, and what `glue.c` answers about the current CPU and thread.
+//! CPUs, cross calls, cyclics, and the current CPU and thread, and what `instructions.c` does in a kernel.
 
 use core::ffi::{c_int, c_void};
 use std::collections::BTreeMap;
@@ -53,21 +53,16 @@ fn check_cpu_lock(what: &str) {
     }
 }
 
-// ---- glue ----
+// ---- the current thread and CPU ----
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_thread() -> *mut c_void {
+pub extern "C" fn solaris_fake_thread() -> *mut c_void {
     core::ptr::without_provenance_mut(0xffff_fe00_0200_0000 + context::thread_id() * 0x400)
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_cpu() -> *const c_void {
+pub extern "C" fn solaris_fake_cpu() -> *const c_void {
     structure(context::cpu()).cast()
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_cpu_id() -> u32 {
-    context::cpu()
 }
 
 #[unsafe(no_mangle)]
@@ -78,12 +73,12 @@ pub extern "C" fn supdrv_glue_context() -> u32 {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_preempt_disable() {
+pub extern "C" fn solaris_kpreempt_disable() {
     context::pin(1);
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_preempt_enable() {
+pub extern "C" fn solaris_kpreempt_enable() {
     context::pin(-1);
 }
 

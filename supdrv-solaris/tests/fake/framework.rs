@@ -11,7 +11,7 @@ use fakekernel::{user, violation};
 use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::driver::Counters;
 
-use super::{lock, machine, vm};
+use super::{lock, machine, space};
 
 pub const EPERM: c_int = 1;
 pub const ENOENT: c_int = 2;
@@ -411,7 +411,7 @@ pub extern "C" fn solaris_ddi_get_pid() -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn solaris_drv_getparm(parameter: u32, value: *mut usize) -> c_int {
     assert_eq!(parameter, 2);
-    value.write(context::process().structure);
+    value.write(space::process_structure(&context::process()));
     0
 }
 
@@ -572,5 +572,5 @@ impl Drop for Fd {
 /// A process dies: files first, its address space afterwards.
 pub fn exit(process: &Arc<Process>, descriptors: Vec<Fd>) {
     drop(descriptors);
-    context::in_process(process, || vm::exit(process));
+    context::in_process(process, || space::exit(process));
 }

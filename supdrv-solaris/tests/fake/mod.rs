@@ -15,6 +15,7 @@ mod base;
 mod cpus;
 mod framework;
 mod shim;
+mod space;
 mod vm;
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,7 @@ pub use framework::{
     EACCES, EBUSY, EFAULT, EINVAL, ENOENT, ENOTTY, ENXIO, EPERM, Fd, SUPDrvSolarisIDC, exit, resume, suspend,
 };
 pub use shim::{Calls, Nodes};
-pub use vm::{mapping_count, munmap};
+pub use space::{check_mapping, mapping_count, munmap};
 
 /// CPUs of the machine.
 pub const CPUS: u32 = 4;
@@ -89,6 +90,7 @@ pub fn boot() -> Kernel {
     lock(&machine().log).clear();
     // The linker needs a reason to look for the driver.
     let _shim: supdrv_solaris::Solaris = supdrv_solaris::Solaris;
+    use solaris_shell as _;
     Kernel { _turn: turn }
 }
 

@@ -13,7 +13,7 @@ use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::driver::Counters;
 
 use super::framework::{self, Fd, SUPDrvSolarisIDC};
-use super::{Kernel, boot, machine, vm};
+use super::{Kernel, boot, machine, space};
 
 /// The system calls, for the conformance suite.
 pub struct Calls;
@@ -90,11 +90,11 @@ impl ShimUnderTest for Calls {
     }
 
     fn unmap(process: &Arc<Process>, address: usize, _bytes: usize) {
-        vm::munmap(process, address);
+        space::munmap(process, address);
     }
 
     fn mappings(process: &Arc<Process>) -> usize {
-        vm::mapping_count(process)
+        space::mapping_count(process)
     }
 }
 

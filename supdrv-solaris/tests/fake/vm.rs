@@ -1,4 +1,4 @@
-//! Memory: the kernel's blocks and addresses, locked memory of processes, segments in processes.
+//! Memory: the kernel's blocks and addresses, locked memory of processes.
 
 use core::ffi::{c_int, c_void};
 use std::collections::BTreeMap;
@@ -8,13 +8,12 @@ use std::sync::{Mutex, MutexGuard};
 use fakekernel::ram::{Access, PAGE, Ram};
 use fakekernel::{context, user, violation};
 
+use super::space::process_structure;
 use super::{lock, machine};
 
-const EINVAL: c_int = 22;
 const EFAULT: c_int = 14;
 const ENOMEM: c_int = 12;
 const ANYWHERE: u64 = u64::MAX;
-const BAD: u64 = u64::MAX;
 
 /// The arenas' addresses; nobody looks into them.
 #[repr(transparent)]
@@ -40,38 +39,23 @@ struct LockedMemory {
     cleanup: Cleanup,
 }
 
-struct Segment {
-    process: usize,
-    count: usize,
-    context: usize,
-}
-
 #[derive(Default)]
 struct Vm {
     blocks: BTreeMap<usize, Block>,
     /// Cookies of blocks.
     cookies: BTreeMap<usize, usize>,
     locked: BTreeMap<usize, LockedMemory>,
-    segments: BTreeMap<usize, Segment>,
 }
 
-static VM: Mutex<Vm> = Mutex::new(Vm {
-    blocks: BTreeMap::new(),
-    cookies: BTreeMap::new(),
-    locked: BTreeMap::new(),
-    segments: BTreeMap::new(),
-});
+static VM: Mutex<Vm> =
+    Mutex::new(Vm { blocks: BTreeMap::new(), cookies: BTreeMap::new(), locked: BTreeMap::new() });
 static NEXT_COOKIE: AtomicUsize = AtomicUsize::new(0xffff_fe00_0600_0000);
-
-unsafe extern "C" {
-    fn supdrv_solaris_segment_gone(context: *mut c_void);
-}
 
 fn vm() -> MutexGuard<'static, Vm> {
     lock(&VM)
 }
 
-fn ram() -> &'static Ram {
+pub fn ram() -> &'static Ram {
     &machine().ram
 }
 
@@ -212,36 +196,6 @@ pub extern "C" fn solaris_vmem_free(arena: usize, memory: usize, bytes: usize) {
     ram().unreserve(memory, bytes);
 }
 
-// ---- translations ----
-
-#[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_kernel_page(address: usize) -> u64 {
-    ram().page_at(address).map_or(BAD, |phys| phys / PAGE as u64)
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_user_page(address: usize) -> u64 {
-    if machine().faults.must_fail("hat_getpfnum") {
-        return BAD;
-    }
-    ram().adopt(address).map_or(BAD, |phys| phys / PAGE as u64)
-}
-
-unsafe fn frames(pages: *const u64, count: usize) -> Vec<u64> {
-    (0..count).map(|i| pages.add(i).read() * PAGE as u64).collect()
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_kernel_load(address: usize, pages: *const u64, count: usize) {
-    assert!(machine().ledger.has("kernel address ranges", address));
-    ram().map_at(address, &frames(pages, count), Access::read_write());
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_kernel_unload(address: usize, count: usize) {
-    ram().unmap(address, count);
-}
-
 // ---- locked memory ----
 
 #[repr(C)]
@@ -267,7 +221,7 @@ pub unsafe extern "C" fn solaris_umem_lockmemory(
     assert!(
         flags & !WRITE == READ | LONGTERM
             && callbacks.version == 1
-            && process == context::process().structure
+            && process == process_structure(&context::process())
     );
     if machine().faults.must_fail("umem_lockmemory") {
         return ENOMEM;
@@ -291,67 +245,12 @@ pub extern "C" fn solaris_ddi_umem_unlock(cookie: usize) {
     machine().ledger.add("locked pages", -(locked.pages as i64));
 }
 
-// ---- segments ----
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn supdrv_glue_map_user(
-    pages: *const u64,
-    count: usize,
-    prot: u32,
-    context: *mut c_void,
-    address: *mut usize,
-) -> c_int {
-    context::may_sleep("as_map");
-    if machine().faults.must_fail("as_map") {
-        return ENOMEM;
-    }
-    let Some(place) = Ram::reserve(count * PAGE) else { return ENOMEM };
-    ram().map_at(place, &frames(pages, count), Access::from_bits(prot));
-    let process = context::process().structure;
-    vm().segments.insert(place, Segment { process, count, context: context as usize });
-    machine().ledger.add("segments", 1);
-    address.write(place);
-    0
-}
-
-fn remove_segment(address: usize) {
-    let Some(segment) = vm().segments.remove(&address) else { violation("a segment that doesn't exist") };
-    ram().unmap(address, segment.count);
-    ram().unreserve(address, segment.count * PAGE);
-    machine().ledger.add("segments", -1);
-    unsafe { supdrv_solaris_segment_gone(segment.context as *mut c_void) };
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn supdrv_glue_unmap_user(address: usize, count: usize) -> c_int {
-    context::may_sleep("as_unmap");
-    let mine = |segment: &Segment| segment.process == context::process().structure && segment.count == count;
-    let found = vm().segments.get(&address).is_some_and(mine);
-    if !found {
-        return EINVAL;
-    }
-    remove_segment(address);
-    0
-}
-
-/// A process unmaps something of its own.
-pub fn munmap(process: &context::Process, address: usize) {
-    let owner = vm().segments.get(&address).map(|segment| segment.process);
-    assert_eq!(owner, Some(process.structure));
-    remove_segment(address);
-}
-
-/// How many mappings a process has.
-pub fn mapping_count(process: &context::Process) -> usize {
-    vm().segments.values().filter(|segment| segment.process == process.structure).count()
-}
-
-/// The address space of a process ends.
-pub fn exit(process: &context::Process) {
+/// The kernel asks for the locked memory of a process that ends.
+pub fn reclaim_locked(process: usize) {
     let mine: Vec<_> = vm()
         .locked
         .iter()
-        .filter(|(_, locked)| locked.process == process.structure)
+        .filter(|(_, locked)| locked.process == process)
         .map(|(cookie, locked)| (*cookie, locked.cleanup))
         .collect();
     for (cookie, cleanup) in mine {
@@ -360,11 +259,4 @@ pub fn exit(process: &context::Process) {
             violation("a process can't end: its memory is still locked");
         }
     }
-    let segments: Vec<usize> = vm()
-        .segments
-        .iter()
-        .filter(|(_, segment)| segment.process == process.structure)
-        .map(|(address, _)| *address)
-        .collect();
-    segments.into_iter().for_each(remove_segment);
 }
