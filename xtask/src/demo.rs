@@ -340,6 +340,11 @@ pub fn in_newer_kernel() -> Result<Tally> {
     in_other_kernel(Other::Series("6.12"))
 }
 
+/// The same for the real-time kernel, in which ordinary locks sleep.
+pub fn in_real_time_kernel() -> Result<Tally> {
+    in_other_kernel(Other::Series("rt"))
+}
+
 /// The same for 5.10, of Debian 11.
 pub fn in_older_kernel() -> Result<Tally> {
     in_other_kernel(Other::Release("bullseye"))

@@ -20,7 +20,7 @@ pub struct Kernel {
 /// A kernel beside the one that is always there.
 #[derive(Clone, Copy, Debug)]
 pub enum Other {
-    /// The newest one of a series, like `6.12`.
+    /// The newest one of a series, like `6.12`, or of a kind, like `rt`.
     Series(&'static str),
     /// That of an older Debian, by its name.
     Release(&'static str),
@@ -67,21 +67,20 @@ impl Kernel {
         });
         let Some(package) = package else { return Ok(None) };
         let release = package.trim_start_matches("linux-headers-").to_owned();
-        let version = release.strip_suffix("-amd64").unwrap_or(&release);
-        let folder = target("kernels")?.join(&release);
-        let sources = folder.join("usr/src");
+        let parts = depends(&apt, &package);
+        let common =
+            parts.iter().find(|part| part.contains("-common")).ok_or("headers without a common part")?;
+        let sources = target("kernels")?.join(&release).join("usr/src");
         let headers = sources.join(&package);
         let makefile = headers.join("Makefile");
-        let include = format!("include {}/linux-headers-{version}-common/Makefile\n", sources.display());
-        let kernel = Self { release: release.clone(), headers, apt };
+        let include = format!("include {}/Makefile\n", sources.join(common).display());
+        let kernel = Self { release, headers, apt };
         if std::fs::read_to_string(&makefile).is_ok_and(|text| text == include) {
             return Ok(Some(kernel));
         }
         kernel.unpack(&package)?;
-        for package in depends(&kernel.apt, &package) {
-            if package.starts_with("linux-headers-") || package.starts_with("linux-kbuild-") {
-                kernel.unpack(&package)?;
-            }
+        for part in parts.iter().filter(|part| *part == common || part.starts_with("linux-kbuild-")) {
+            kernel.unpack(part)?;
         }
         // Last: a folder with this file is complete.
         std::fs::write(&makefile, include)?;

@@ -28,6 +28,7 @@ const STEPS: &[Step] = &[
     Step { name: "linux: siblings and events", run: demo::events_in_kernel },
     Step { name: "linux: a newer kernel", run: demo::in_newer_kernel },
     Step { name: "linux: an older kernel", run: demo::in_older_kernel },
+    Step { name: "linux: a real-time kernel", run: demo::in_real_time_kernel },
     Step { name: "linux: cost of requests", run: demo::check_costs },
 ];
 
