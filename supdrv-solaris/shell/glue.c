@@ -178,11 +178,13 @@ mapping_kluster(struct seg *seg, caddr_t address, long delta)
 	return (-1);
 }
 
+#ifndef SUPDRV_NO_SEG_SWAPOUT
 static size_t
 mapping_swapout(struct seg *seg)
 {
 	return (0);
 }
+#endif
 
 static int
 mapping_sync(struct seg *seg, caddr_t address, size_t bytes, int attr, uint_t flags)

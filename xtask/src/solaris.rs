@@ -1,5 +1,6 @@
 //! The Solaris driver: the Rust half, the C half against declarations of our own, linked into a kernel module.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cross::{
@@ -7,16 +8,19 @@ use crate::cross::{
     symbol_list,
 };
 use crate::report::{Result, Tally};
-use crate::tools::{command, root, run, target};
+use crate::tools::{command, root, run, target, write_if_changed};
 
 /// What the kernel, administrators and sibling drivers look for.
 const GLOBALS: [&str; 5] = ["SUPDrvSolarisIDC", "_fini", "_info", "_init", "supdrv_force_async_tsc"];
 
-fn compile(source: &str, folder: &Path) -> Result<PathBuf> {
+/// The C half.
+const SOURCES: [&str; 2] = ["glue.c", "instructions.c"];
+
+fn compile(source: &str, folder: &Path, flags: &[&str]) -> Result<PathBuf> {
     let object = folder.join(source).with_extension("o");
     let mut clang =
         command("clang-19", &["--target=x86_64-pc-solaris2.11", "-fno-builtin", "-fno-jump-tables"]);
-    clang.args(KERNEL_CFLAGS).arg("-c").arg(root().join("supdrv-solaris/shell").join(source));
+    clang.args(KERNEL_CFLAGS).args(flags).arg("-c").arg(root().join("supdrv-solaris/shell").join(source));
     run(clang.arg("-o").arg(&object))?;
     Ok(object)
 }
@@ -26,7 +30,8 @@ pub fn build() -> Result<PathBuf> {
     let library = build_rust("supdrv-solaris", "x86_64-solaris-kernel")?;
     let folder = target("solaris")?;
     clang_headers()?;
-    let objects = [compile("glue.c", &folder)?, compile("instructions.c", &folder)?];
+    let [glue, instructions] = SOURCES;
+    let objects = [compile(glue, &folder, &[])?, compile(instructions, &folder, &[])?];
     let module = folder.join("vboxdrv");
     link_relocatable("elf_x86_64", &objects, &library, &GLOBALS, &module)?;
     package(&module)?;
@@ -52,7 +57,36 @@ fn package(module: &Path) -> Result<PathBuf> {
 
 /// Builds, and inspects what was built.
 pub fn check() -> Result<Tally> {
-    inspect(&build()?)
+    let mut tally = inspect(&build()?)?;
+    tally.add(check_branches(&[])?);
+    tally.add(check_branches(&["-DSUPDRV_NO_SEG_SWAPOUT"])?);
+    Ok(tally)
+}
+
+/// Compiles the branches for the target's headers, which can't be had here, against stand-ins.
+fn check_branches(flags: &[&str]) -> Result<Tally> {
+    let shell = root().join("supdrv-solaris/shell");
+    let folder = target("solaris/stand-ins")?;
+    for line in std::fs::read_to_string(shell.join("system.h"))?.lines() {
+        let Some((header, _)) = line.strip_prefix("#include <").and_then(|rest| rest.split_once('>')) else {
+            continue;
+        };
+        write_if_changed(&folder.join(header), b"#include \"illumos-standin.h\"\n")?;
+    }
+    let headers = folder.display().to_string();
+    let stand_ins = root().join("supdrv-solaris/tests/shell").display().to_string();
+    let mut all = vec!["-DSUPDRV_SYSTEM_HEADERS", "-nostdinc", "-I", &headers, "-I", &stand_ins];
+    all.extend(flags);
+    let mut calls = BTreeSet::new();
+    for source in SOURCES {
+        calls.extend(Inspection::of(&compile(source, &folder, &all)?)?.undefined()?);
+    }
+    let passed = calls.contains("servicing_interrupt");
+    let outcome = if passed { "ok    " } else { "FAILED" };
+    println!(
+        "{outcome} the C half compiles with {flags:?} where it would use the target's headers, against stand-ins"
+    );
+    Ok(Tally::one(passed))
 }
 
 fn inspect(module: &Path) -> Result<Tally> {
