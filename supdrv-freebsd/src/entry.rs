@@ -18,10 +18,10 @@ use supdrv_core::dispatch::user::{self, Failure};
 use supdrv_core::driver::{Counters, Driver, DriverSlot};
 use supdrv_core::idc;
 use supdrv_core::os::SessionKind;
-use supdrv_core::ring0::events;
 use supdrv_core::session::Session;
 use supdrv_core::shim::gate::Gate;
 use supdrv_core::shim::nodes::{self, ErrorNumbers, NODES};
+use supdrv_core::shim::power;
 
 use crate::glue::{self, Caller};
 use crate::kernel::{self, IoctlCode, Opaque};
@@ -45,9 +45,6 @@ const POWER_EVENTS: [PowerEvent; 2] = [
     PowerEvent { name: c"power_suspend", handler: suspending },
     PowerEvent { name: c"power_resume", handler: resumed },
 ];
-/// The ring-0 API's numbers.
-const POWER_SUSPEND: u32 = 1;
-const POWER_RESUME: u32 = 2;
 
 /// What exists while the module is loaded.
 struct Module {
@@ -173,15 +170,12 @@ extern "C" fn supdrv_freebsd_unload() -> c_int {
 
 /// The machine goes to sleep. Class T; returns when all modules know.
 unsafe extern "C" fn suspending(_argument: *mut c_void) {
-    events::power_event::<Runtime>(POWER_SUSPEND);
+    power::suspending::<Runtime>();
 }
 
 /// The machine woke up. Class T.
 unsafe extern "C" fn resumed(_argument: *mut c_void) {
-    if let Some(driver) = MODULE.driver() {
-        driver.gip().resumed();
-    }
-    events::power_event::<Runtime>(POWER_RESUME);
+    power::resumed::<Runtime, _>(MODULE.driver());
 }
 
 /// `d_open` of the cdevsw. Class T.

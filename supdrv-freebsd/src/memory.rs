@@ -18,6 +18,7 @@ use supdrv_core::os::{
     AllocKind, CachePolicy, MemProt, OsIdentity, OsImage, OsMemory, OsUserCopy, PAGE_SHIFT, PAGE_SIZE,
     ProcessHandle,
 };
+use supdrv_core::shim::image::{FlatImage, FlatMemory, Never};
 
 use crate::glue;
 use crate::kernel::{self, Opaque};
@@ -441,35 +442,25 @@ impl OsUserCopy for FreeBsd {
 }
 
 /// Memory for an image, where the kernel puts its own modules: within reach of 32-bit references.
-pub struct ExecMem {
-    base: NonNull<u8>,
-    bytes: usize,
-}
+pub struct ImageMemory;
 
-// SAFETY: plain memory with one owner.
-unsafe impl Send for ExecMem {}
-// SAFETY: as above.
-unsafe impl Sync for ExecMem {}
-
-impl Drop for ExecMem {
-    fn drop(&mut self) {
-        let start = self.base.as_ptr() as usize;
+impl FlatMemory for ImageMemory {
+    unsafe fn free(base: NonNull<u8>, bytes: usize) {
+        let start = base.as_ptr() as usize;
         let mut first = 0;
         unsafe {
             let map = glue::supdrv_glue_kernel_map(&raw mut first);
-            kernel::vm_map_remove(map, start, start.saturating_add(self.bytes));
+            kernel::vm_map_remove(map, start, start.saturating_add(bytes));
         }
     }
 }
 
-/// There is no native loading on FreeBSD: images aren't kernel modules.
-pub enum Never {}
-
 impl OsImage for FreeBsd {
-    type ExecMem = ExecMem;
+    type ExecMem = FlatImage<ImageMemory>;
+    /// Images aren't kernel modules.
     type Native = Never;
 
-    fn exec_alloc(&self, size_bytes: usize) -> Result<ExecMem> {
+    fn exec_alloc(&self, size_bytes: usize) -> Result<Self::ExecMem> {
         let bytes = size_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(VERR_NO_EXEC_MEMORY)?;
         let object = NonNull::new(unsafe { glue::supdrv_glue_object_new(bytes) });
         let object = object.ok_or(VERR_NO_EXEC_MEMORY)?.as_ptr();
@@ -484,22 +475,18 @@ impl OsImage for FreeBsd {
             return Err(VERR_NO_EXEC_MEMORY);
         };
         // From here on, dropping the memory unmaps it, and the object goes with the map entry.
-        let memory = ExecMem { base, bytes };
+        let memory = unsafe { FlatImage::new(base, bytes) };
         let end = address.saturating_add(bytes);
         // The kernel fills the pages with zeroes.
         let wired = unsafe { kernel::vm_map_wire(map, address, end, kernel::VM_MAP_WIRE_SYSTEM) };
         if wired == 0 { Ok(memory) } else { Err(VERR_NO_EXEC_MEMORY) }
     }
 
-    fn exec_base(&self, memory: &ExecMem) -> NonNull<u8> {
-        memory.base
+    fn exec_base(&self, memory: &Self::ExecMem) -> NonNull<u8> {
+        memory.base()
     }
 
-    fn exec_load(&self, memory: &ExecMem, bits: &[u8]) -> Result<()> {
-        if bits.len() > memory.bytes {
-            return Err(VERR_INVALID_PARAMETER);
-        }
-        unsafe { memory.base.as_ptr().copy_from_nonoverlapping(bits.as_ptr(), bits.len()) };
-        Ok(())
+    fn exec_load(&self, memory: &Self::ExecMem, bits: &[u8]) -> Result<()> {
+        memory.load(bits)
     }
 }

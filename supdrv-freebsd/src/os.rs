@@ -15,8 +15,8 @@ use supdrv_core::abi::published::DevExtView;
 use supdrv_core::abi::status::{Result, VERR_CPU_NOT_FOUND};
 use supdrv_core::heap::Box;
 use supdrv_core::os::{
-    CpuSet, CpuidResult, IrqState, LockClass, MAX_CPUS, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap,
-    OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
+    CpuSet, IrqState, LockClass, MAX_CPUS, MpEventCallback, MpWorker, OsArch, OsCpu, OsHeap, OsHwVirt,
+    OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
 };
 use supdrv_core::shim::calls::CrossCall;
 
@@ -233,24 +233,7 @@ impl OsCpu for FreeBsd {
 }
 
 impl OsArch for FreeBsd {
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
-        let mut r = [0; 4];
-        unsafe { glue::supdrv_glue_cpuid(leaf, subleaf, &raw mut r) };
-        let [eax, ebx, ecx, edx] = r;
-        CpuidResult { eax, ebx, ecx, edx }
-    }
-
-    unsafe fn rdmsr(&self, msr: u32) -> u64 {
-        unsafe { glue::supdrv_glue_rdmsr(msr) }
-    }
-
-    fn cr0(&self) -> usize {
-        unsafe { glue::supdrv_glue_cr0() as usize }
-    }
-
-    fn cr4(&self) -> usize {
-        unsafe { glue::supdrv_glue_cr4() as usize }
-    }
+    supdrv_core::glue_arch!(crate::glue);
 
     fn irq_save(&self) -> usize {
         unsafe { glue::supdrv_glue_irq_save() as usize }

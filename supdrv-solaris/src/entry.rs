@@ -17,9 +17,9 @@ use supdrv_core::dispatch::user::{self, Failure};
 use supdrv_core::driver::{Counters, Driver, DriverSlot};
 use supdrv_core::idc;
 use supdrv_core::os::{OsLog, SessionKind};
-use supdrv_core::ring0::events;
 use supdrv_core::session::Session;
 use supdrv_core::shim::nodes::{self, ErrorNumbers, NODES, Node};
+use supdrv_core::shim::power;
 
 use crate::kernel::{self, Dev, Opaque};
 use crate::memory;
@@ -31,8 +31,6 @@ const MAX_SESSIONS: usize = 4096;
 /// Minor numbers of open files begin behind those of the nodes.
 const FIRST_CLONE: usize = NODES.len();
 const POWER_STATE: &CStr = c"pm-hardware-state";
-const POWER_SUSPEND: u32 = 1;
-const POWER_RESUME: u32 = 2;
 
 /// What exists while the module is loaded.
 struct Module {
@@ -172,10 +170,7 @@ pub(crate) unsafe extern "C" fn attach(dip: *mut Opaque, command: c_int) -> c_in
             kernel::DDI_SUCCESS
         }
         kernel::DDI_RESUME => {
-            if let Some(driver) = MODULE.driver() {
-                driver.gip().resumed();
-            }
-            events::power_event::<Runtime>(POWER_RESUME);
+            power::resumed::<Runtime, _>(MODULE.driver());
             kernel::DDI_SUCCESS
         }
         _ => kernel::DDI_FAILURE,
@@ -194,7 +189,7 @@ pub(crate) unsafe extern "C" fn detach(dip: *mut Opaque, command: c_int) -> c_in
             kernel::DDI_SUCCESS
         }
         kernel::DDI_SUSPEND => {
-            events::power_event::<Runtime>(POWER_SUSPEND);
+            power::suspending::<Runtime>();
             kernel::DDI_SUCCESS
         }
         _ => kernel::DDI_FAILURE,

@@ -22,6 +22,7 @@ use supdrv_core::heap::{Arc, Array, Box};
 use supdrv_core::os::{
     AllocKind, MemProt, OsIdentity, OsImage, OsMemory, OsUserCopy, PAGE_SHIFT, PAGE_SIZE, ProcessHandle,
 };
+use supdrv_core::shim::image::{FlatImage, FlatMemory, Never};
 
 use crate::glue;
 use crate::kernel::{self, Cookie, DmaAttr, Kmutex, UmemCallbacks};
@@ -503,46 +504,32 @@ impl OsUserCopy for Solaris {
 }
 
 /// Memory for an image, where the kernel puts its own modules: executable, and within reach of 32-bit references.
-pub struct ExecMem {
-    base: NonNull<u8>,
-    bytes: usize,
-}
+pub struct ImageMemory;
 
-// SAFETY: plain memory with one owner.
-unsafe impl Send for ExecMem {}
-// SAFETY: as above.
-unsafe impl Sync for ExecMem {}
-
-impl Drop for ExecMem {
-    fn drop(&mut self) {
-        unsafe { kernel::segkmem_free(kernel::heaptext_arena, self.base.as_ptr().cast(), self.bytes) };
+impl FlatMemory for ImageMemory {
+    unsafe fn free(base: NonNull<u8>, bytes: usize) {
+        unsafe { kernel::segkmem_free(kernel::heaptext_arena, base.as_ptr().cast(), bytes) };
     }
 }
 
-/// There is no native loading: images aren't kernel modules.
-pub enum Never {}
-
 impl OsImage for Solaris {
-    type ExecMem = ExecMem;
+    type ExecMem = FlatImage<ImageMemory>;
+    /// Images aren't kernel modules.
     type Native = Never;
 
-    fn exec_alloc(&self, size_bytes: usize) -> Result<ExecMem> {
+    fn exec_alloc(&self, size_bytes: usize) -> Result<Self::ExecMem> {
         let bytes = size_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(VERR_NO_EXEC_MEMORY)?;
         let memory = unsafe { kernel::segkmem_alloc(kernel::heaptext_arena, bytes, kernel::KM_SLEEP) };
         let base = NonNull::new(memory.cast::<u8>()).ok_or(VERR_NO_EXEC_MEMORY)?;
         unsafe { base.as_ptr().write_bytes(0, bytes) };
-        Ok(ExecMem { base, bytes })
+        Ok(unsafe { FlatImage::new(base, bytes) })
     }
 
-    fn exec_base(&self, memory: &ExecMem) -> NonNull<u8> {
-        memory.base
+    fn exec_base(&self, memory: &Self::ExecMem) -> NonNull<u8> {
+        memory.base()
     }
 
-    fn exec_load(&self, memory: &ExecMem, bits: &[u8]) -> Result<()> {
-        if bits.len() > memory.bytes {
-            return Err(VERR_INVALID_PARAMETER);
-        }
-        unsafe { memory.base.as_ptr().copy_from_nonoverlapping(bits.as_ptr(), bits.len()) };
-        Ok(())
+    fn exec_load(&self, memory: &Self::ExecMem, bits: &[u8]) -> Result<()> {
+        memory.load(bits)
     }
 }

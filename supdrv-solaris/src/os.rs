@@ -8,7 +8,7 @@
 use core::alloc::Layout;
 use core::ffi::{c_char, c_int, c_ulong, c_void};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::abi::published::DevExtView;
@@ -18,10 +18,11 @@ use supdrv_core::abi::status::{
 };
 use supdrv_core::heap::Box;
 use supdrv_core::os::{
-    CpuSet, CpuidResult, IrqState, LockClass, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, NIL_ID, OsArch,
-    OsCpu, OsHeap, OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
+    CpuSet, IrqState, LockClass, MAX_CPUS, MpEvent, MpEventCallback, MpWorker, NIL_ID, OsArch, OsCpu, OsHeap,
+    OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy, PreemptState, SessionKind,
 };
 use supdrv_core::shim::calls::CrossCall;
+use supdrv_core::shim::cpus::AtomicCpuSet;
 
 use crate::glue;
 use crate::kernel::{self, Kmutex, Opaque};
@@ -153,33 +154,8 @@ impl Drop for CpuLock {
 }
 
 /// CPUs that exist, and that are on-line, as the last event said: the kernel's own state can't be asked for everywhere.
-struct CpuStates {
-    possible: [AtomicU64; MAX_CPUS / 64],
-    online: [AtomicU64; MAX_CPUS / 64],
-}
-
-static CPUS: CpuStates = CpuStates {
-    possible: [const { AtomicU64::new(0) }; MAX_CPUS / 64],
-    online: [const { AtomicU64::new(0) }; MAX_CPUS / 64],
-};
-
-fn load_set(words: &[AtomicU64; MAX_CPUS / 64]) -> CpuSet {
-    let mut set = CpuSet::default();
-    for (to, from) in set.0.iter_mut().zip(words) {
-        *to = from.load(Ordering::Acquire);
-    }
-    set
-}
-
-fn set_bit(words: &[AtomicU64; MAX_CPUS / 64], id: u32, on: bool) {
-    let Some(word) = words.get(id as usize / 64) else { return };
-    let bit = 1 << (id % 64);
-    if on {
-        word.fetch_or(bit, Ordering::AcqRel);
-    } else {
-        word.fetch_and(!bit, Ordering::AcqRel);
-    }
-}
+static POSSIBLE: AtomicCpuSet = AtomicCpuSet::new();
+static ONLINE: AtomicCpuSet = AtomicCpuSet::new();
 
 impl Solaris {
     /// Learns which CPUs there are, and follows their comings and goings. Class T, once, before the driver is built.
@@ -189,8 +165,8 @@ impl Solaris {
         let lock = CpuLock::acquire();
         unsafe { kernel::register_cpu_setup_func(cpu_state_changed, null_mut()) };
         for id in (0..=self.cpu_max_id()).take(MAX_CPUS) {
-            set_bit(&CPUS.possible, id, lock.cpu(id).is_some());
-            set_bit(&CPUS.online, id, lock.is_online(id));
+            POSSIBLE.set(id as usize, lock.cpu(id).is_some());
+            ONLINE.set(id as usize, lock.is_online(id));
         }
         let pinned = self.preempt_disable();
         let here = unsafe { glue::supdrv_glue_cpu() };
@@ -212,8 +188,8 @@ impl Solaris {
 /// Called by the kernel with `cpu_lock` held.
 unsafe extern "C" fn cpu_state_changed(what: c_int, id: c_int, _argument: *mut c_void) -> c_int {
     if let (Ok(id), kernel::CPU_ON | kernel::CPU_OFF) = (u32::try_from(id), what) {
-        set_bit(&CPUS.possible, id, true);
-        set_bit(&CPUS.online, id, what == kernel::CPU_ON);
+        POSSIBLE.set(id as usize, true);
+        ONLINE.set(id as usize, what == kernel::CPU_ON);
     }
     0
 }
@@ -304,11 +280,11 @@ impl OsCpu for Solaris {
     }
 
     fn cpu_possible_set(&self) -> CpuSet {
-        load_set(&CPUS.possible)
+        POSSIBLE.load()
     }
 
     fn cpu_online_set(&self) -> CpuSet {
-        load_set(&CPUS.online)
+        ONLINE.load()
     }
 
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
@@ -343,24 +319,7 @@ impl OsCpu for Solaris {
 }
 
 impl OsArch for Solaris {
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
-        let mut r = [0; 4];
-        unsafe { glue::supdrv_glue_cpuid(leaf, subleaf, &raw mut r) };
-        let [eax, ebx, ecx, edx] = r;
-        CpuidResult { eax, ebx, ecx, edx }
-    }
-
-    unsafe fn rdmsr(&self, msr: u32) -> u64 {
-        unsafe { glue::supdrv_glue_rdmsr(msr) }
-    }
-
-    fn cr0(&self) -> usize {
-        unsafe { glue::supdrv_glue_cr0() }
-    }
-
-    fn cr4(&self) -> usize {
-        unsafe { glue::supdrv_glue_cr4() }
-    }
+    supdrv_core::glue_arch!(crate::glue);
 
     fn irq_save(&self) -> usize {
         unsafe { kernel::intr_clear() as usize }

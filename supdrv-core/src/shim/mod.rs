@@ -6,14 +6,21 @@
 //! | [`gate`] | users of a module against its unload, where the kernel doesn't keep them apart |
 //! | [`threads`] | the start of threads of modules, and waiting for their end |
 //! | [`calls`] | a cross call as one pointer |
+//! | [`cpus`] | a set of CPUs that changes while it is read |
+//! | [`image`] | memory for images as one flat block |
+//! | [`power`] | the machine sleeps and wakes up |
 //! | [`wait`] | the loop of a wait on an [`EventState`](crate::sync::event::EventState) |
 //!
 //! Requests of callers are in [`dispatch::user`](crate::dispatch::user). [`ring0_policy!`](crate::ring0_policy) makes the methods of
-//! [`OsPolicy`](crate::os::OsPolicy) that belong to the ring-0 API. Nothing here calls a system but through its traits.
+//! [`OsPolicy`](crate::os::OsPolicy) that belong to the ring-0 API, [`glue_arch!`](crate::glue_arch) those of
+//! [`OsArch`](crate::os::OsArch) that a C half answers. Nothing here calls a system but through its traits.
 
 pub mod calls;
+pub mod cpus;
 pub mod gate;
+pub mod image;
 pub mod nodes;
+pub mod power;
 pub mod threads;
 pub mod wait;
 
@@ -36,6 +43,36 @@ macro_rules! ring0_policy {
 
         fn session_closing(&self, session: usize) {
             $crate::ring0::events::session_closing::<$($module)::+::Runtime>(session);
+        }
+    };
+}
+
+/// The methods of [`OsArch`](crate::os::OsArch) that read the processor by functions of a C half, inside of its implementation: where a
+/// fake kernel must be able to stand in for instructions.
+#[macro_export]
+macro_rules! glue_arch {
+    ($($glue:ident)::+) => {
+        fn cpuid(&self, leaf: u32, subleaf: u32) -> $crate::os::CpuidResult {
+            let mut registers = [0; 4];
+            // SAFETY: room for the four registers.
+            unsafe { $($glue)::+::supdrv_glue_cpuid(leaf, subleaf, &raw mut registers) };
+            let [eax, ebx, ecx, edx] = registers;
+            $crate::os::CpuidResult { eax, ebx, ecx, edx }
+        }
+
+        unsafe fn rdmsr(&self, msr: u32) -> u64 {
+            // SAFETY: the caller knows that the register exists.
+            unsafe { $($glue)::+::supdrv_glue_rdmsr(msr) }
+        }
+
+        fn cr0(&self) -> usize {
+            // SAFETY: reads a register.
+            unsafe { $($glue)::+::supdrv_glue_cr0() as usize }
+        }
+
+        fn cr4(&self) -> usize {
+            // SAFETY: reads a register.
+            unsafe { $($glue)::+::supdrv_glue_cr4() as usize }
         }
     };
 }
