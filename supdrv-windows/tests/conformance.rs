@@ -128,3 +128,50 @@ fn the_driver_conforms_on_an_emulated_kernel() {
     let no_modules = ("TRACER_UMOD_REG: VERR_ACCESS_DENIED (-38)", no_locks.1);
     conforms(Config { emulated: true, ..Config::default() }, &[ONE_ADDRESS, no_locks, no_modules]);
 }
+
+/// Calls of a case that fail in turn: the first ones, and some of the others.
+fn places(calls: u64) -> impl Iterator<Item = u64> {
+    const ALL_UP_TO: u64 = 150;
+    let rest = calls.saturating_sub(ALL_UP_TO);
+    (1..=calls.min(ALL_UP_TO)).chain((1..=rest).step_by((rest / 6).max(1) as usize).map(|n| ALL_UP_TO + n))
+}
+
+/// Each case again with the first call of the kernel that may fail failing, then the second one, and so on: the case may fail, but when
+/// its client is gone and the driver is unloaded nothing is left, and no rule of the kernel was broken.
+fn survives_failures(config: &Config) {
+    let run = |case: &suite::Case, nth: u64| {
+        let machine = Machine::new(config.clone());
+        let driver = machine.load().expect("the driver loads");
+        let transport = Driver(driver.clone(), config.emulated);
+        machine.fail(nth.cast_signed());
+        let outcome = case.run(&transport);
+        let calls = machine.fallible_calls();
+        machine.fail(0);
+        drop(transport);
+        driver.unload();
+        let left = machine.account(Account::left);
+        assert_eq!(left, "", "{}: call {nth} failed, {outcome:?}", case.title());
+        (outcome, calls)
+    };
+    let (mut cases, mut failures) = (0, 0);
+    for case in suite::cases().filter(|case| !["concurrency", "processes"].contains(&case.group)) {
+        let (Outcome::Pass, calls) = run(case, 0) else { continue };
+        cases += 1;
+        for nth in places(calls) {
+            run(case, nth);
+            failures += 1;
+        }
+    }
+    println!("{cases} cases, {failures} failures");
+    assert!(cases > 60 && failures > 500, "{cases} cases, {failures} failures");
+}
+
+#[test]
+fn nothing_is_left_when_a_call_of_the_kernel_fails() {
+    survives_failures(&Config::default());
+}
+
+#[test]
+fn nothing_is_left_when_a_call_of_an_emulated_kernel_fails() {
+    survives_failures(&Config { emulated: true, ..Config::default() });
+}

@@ -2,7 +2,7 @@
 
 use supdrv_core::abi::idc::{CONNECT_MAGIC, ConnectIn, IDC_VERSION, IdcRequest};
 use supdrv_core::abi::ioctl::{COOKIE_MAGIC, Encoding, Function, INITIAL_COOKIE, IOCTL_FLAG};
-use supdrv_core::abi::requests::{CookieIn, CookieOut};
+use supdrv_core::abi::requests::{CookieIn, CookieOut, RequestHeader, SemOp2In, SemOp3In, SemOp3Out};
 use supdrv_windows::fake::{Config, File, Loaded, Machine};
 use supdrv_windows::nt::{KERNEL_MODE, NtStatus, USER_MODE, major};
 use supdrv_windows::{pe, security};
@@ -353,6 +353,93 @@ fn power_events_reach_the_driver_and_strangers_do_not_harm() {
         }
         assert!(shake_hands(&file).is_ok());
     });
+}
+
+/// A packet with the session's cookies, as large as its larger half.
+fn packet<T: IntoBytes + zerocopy::Immutable>(
+    input: &mut T,
+    cookies: &CookieOut,
+    out_bytes: usize,
+) -> Vec<u8> {
+    let in_bytes = size_of::<T>();
+    let mut bytes = input.as_bytes().to_vec();
+    bytes.resize(in_bytes.max(out_bytes), 0);
+    let header = RequestHeader {
+        cookie: cookies.cookie,
+        session_cookie: cookies.session_cookie,
+        in_bytes: in_bytes as u32,
+        out_bytes: out_bytes as u32,
+        flags: 0x4200_0042,
+        rc: -225,
+    };
+    bytes[..24].copy_from_slice(header.as_bytes());
+    bytes
+}
+
+/// Creates a semaphore.
+fn semaphore(file: &File, cookies: &CookieOut) -> u32 {
+    let mut request = packet(&mut SemOp3In::new_zeroed(), cookies, size_of::<SemOp3Out>());
+    let (input, output) = (size_of::<SemOp3In>() as u32, size_of::<SemOp3Out>() as u32);
+    file.control(code(Function::SemOp3), &mut request, input, output).unwrap();
+    let reply = SemOp3Out::read_from_prefix(&request).unwrap().0;
+    assert_eq!(reply.hdr.rc, 0);
+    reply.value
+}
+
+/// Waits for it without limit; what the request says.
+fn wait(file: &File, cookies: &CookieOut, handle: u32) -> Result<i32, NtStatus> {
+    let mut input = SemOp2In { handle, arg: u32::MAX.into(), ..SemOp2In::new_zeroed() };
+    let mut request = packet(&mut input, cookies, 24);
+    file.control(code(Function::SemOp2), &mut request, size_of::<SemOp2In>() as u32, 24)?;
+    Ok(RequestHeader::read_from_prefix(&request).unwrap().0.rc)
+}
+
+#[test]
+fn a_wait_ends_when_the_last_handle_goes() {
+    const INTERRUPTED: i32 = -39;
+    let machine = emulated();
+    let driver = machine.load().unwrap();
+    let file = driver.open(SYS).unwrap();
+    let cookies = shake_hands(&file).unwrap();
+    let handles = [semaphore(&file, &cookies), semaphore(&file, &cookies)];
+    let (shared, cookies) = (&file, &cookies);
+    std::thread::scope(|scope| {
+        let waits = handles.map(|handle| scope.spawn(move || wait(shared, cookies, handle)));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(waits.iter().all(|wait| !wait.is_finished()), "nobody signals");
+        // A client that is killed: its handles go while its requests are inside.
+        file.cleanup();
+        for wait in waits {
+            assert_eq!(wait.join().unwrap(), Ok(INTERRUPTED));
+        }
+    });
+    assert!(shake_hands(&file).is_err());
+    drop(file);
+    driver.unload();
+    assert_clean(&machine);
+}
+
+#[test]
+fn files_are_opened_used_and_closed_by_many_threads_at_once() {
+    for config in [Config::default(), Config { emulated: true, ..Config::default() }] {
+        let machine = Machine::new(config);
+        let driver = machine.load().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..40 {
+                        let file = driver.open(SYS).unwrap();
+                        let cookies = shake_hands(&file).unwrap();
+                        semaphore(&file, &cookies);
+                        let kernel = driver.open_as(SYS, KERNEL_MODE, 0, "").unwrap();
+                        assert!(connect(&kernel).is_ok());
+                    }
+                });
+            }
+        });
+        driver.unload();
+        assert_clean(&machine);
+    }
 }
 
 #[test]
