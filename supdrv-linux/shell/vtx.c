@@ -12,8 +12,15 @@
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/version.h>
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+#include <asm/special_insns.h>
 
 #include "glue.h"
+
+#ifndef rdmsrq
+# define rdmsrq_safe rdmsrl_safe
+#endif
 
 static char *vtx = "client";
 module_param(vtx, charp, 0444);
@@ -73,12 +80,26 @@ static int make_guest(void)
 	return guest ? SUPDRV_OK : SUPDRV_UNRESOLVED_ERROR;
 }
 
+/* The client is about to find out that it can't have it; it won't know why. */
+static void tell_who_has_it(void)
+{
+	u64 efer = 0;
+	bool in_use = native_read_cr4() & X86_CR4_VMXE;
+
+	if (boot_cpu_has(X86_FEATURE_SVM))
+		in_use = !rdmsrq_safe(MSR_EFER, &efer) && (efer & EFER_SVME);
+	if (in_use)
+		pr_info_once("supdrv: hardware virtualisation is in use, probably by KVM: stop its guests, unload kvm_intel or kvm_amd, boot with kvm.enable_virt_at_load=0, or load the driver with vtx=kvm\n");
+}
+
 int supdrv_glue_enable_vtx(bool enable)
 {
 	int rc = SUPDRV_OK;
 
-	if (!by_kvm)
+	if (!by_kvm) {
+		tell_who_has_it();
 		return SUPDRV_NOT_SUPPORTED;
+	}
 	mutex_lock(&vtx_mutex);
 	if (enable) {
 		rc = users ? SUPDRV_OK : make_guest();

@@ -85,9 +85,12 @@ const OTHER: &str = r#"
 counters() { cat /sys/kernel/debug/vboxdrv/counters; }
 step load insmod /vboxdrv.ko
 step counters-at-rest counters
+kvm() { insmod /irqbypass.ko && insmod /kvm.ko && insmod /ccp.ko && insmod /kvm-amd.ko; }
+[ ! -e /kvm.ko ] || step kvm kvm
 step sibling insmod /supdrv_idc_test.ko
 step sibling-log dmesg
 step sibling-gone rmmod supdrv_idc_test
+[ ! -e /kvm.ko ] || step kvm-gone rmmod kvm-amd
 step info /supctl info
 step selftest /supctl selftest
 step images /supctl selftest --image /exports.o --image /VMMR0.r0.o --image /rust.o --image /tracer.o
@@ -104,6 +107,10 @@ step unload rmmod vboxdrv
 step taint cat /proc/sys/kernel/tainted
 step kernel-log dmesg
 "#;
+
+/// KVM for the emulated CPU, in the order of loading.
+const KVM: &[&str] =
+    &["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "drivers/crypto/ccp/ccp.ko", "arch/x86/kvm/kvm-amd.ko"];
 
 /// Out-of-tree and unsigned: nothing went wrong.
 const CLEAN_TAINT: &str = "12288";
@@ -269,13 +276,22 @@ fn judge(steps: &[Step]) -> Result<Tally> {
     Ok(checks.tally)
 }
 
-fn judge_other(steps: &[Step]) -> Result<Tally> {
+fn judge_other(steps: &[Step], with_kvm: bool) -> Result<Tally> {
     let mut checks = Checks { tally: Tally::default() };
+    if with_kvm {
+        checks.step_ok(steps, "kvm", "KVM is loaded");
+    }
     checks.step_ok(steps, "load", "the driver loads");
     checks.step_ok(steps, "sibling", "a sibling driver finds every inter-driver service");
     let log = &qemu::find(steps, "sibling-log")?.output;
     checks.check("the sibling's checks passed", log.contains("supdrv-idc-test: 0 failures"));
+    let is_told = log.contains("hardware virtualisation is in use, probably by KVM");
+    let what = if with_kvm { "the log says that KVM has it" } else { "the log doesn't say that KVM has it" };
+    checks.check(&format!("hardware virtualisation: {what}"), is_told == with_kvm);
     checks.step_ok(steps, "sibling-gone", "the sibling unloads");
+    if with_kvm {
+        checks.step_ok(steps, "kvm-gone", "KVM unloads");
+    }
     checks.step_ok(steps, "info", "supctl info");
     checks.cases(steps, "selftest", "supctl selftest")?;
     checks.cases(steps, "images", "ring-0 images")?;
@@ -317,12 +333,7 @@ pub fn events_in_kernel() -> Result<Tally> {
     let kernel = Kernel::newest()?;
     let mut files = files(&kernel)?;
     files.push(linux::build_test_module(&kernel, "idc_client", "supdrv_idc_test")?);
-    files.extend(kernel.modules(&[
-        "virt/lib/irqbypass.ko",
-        "arch/x86/kvm/kvm.ko",
-        "drivers/crypto/ccp/ccp.ko",
-        "arch/x86/kvm/kvm-amd.ko",
-    ])?);
+    files.extend(kernel.modules(KVM)?);
     let machine = Machine {
         kernel: &kernel,
         cpus: 2,
@@ -357,6 +368,11 @@ fn in_other_kernel(other: Other) -> Result<Tally> {
     };
     let mut files = files(&kernel)?;
     files.push(linux::build_test_module(&kernel, "idc_client", "supdrv_idc_test")?);
+    // From this one on KVM has hardware virtualisation as soon as it is loaded.
+    let with_kvm = matches!(other, Other::Series("6.12"));
+    if with_kvm {
+        files.extend(kernel.modules(KVM)?);
+    }
     let machine = Machine {
         kernel: &kernel,
         cpus: 2,
@@ -366,7 +382,7 @@ fn in_other_kernel(other: Other) -> Result<Tally> {
         script: OTHER,
         limit_seconds: 600,
     };
-    judge_other(&qemu::boot(&machine)?)
+    judge_other(&qemu::boot(&machine)?, with_kvm)
 }
 
 /// `cargo xtask demo`.

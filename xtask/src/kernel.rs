@@ -129,12 +129,21 @@ impl Kernel {
         Ok(())
     }
 
-    /// Modules of the kernel, by their paths.
+    /// Modules of the kernel, by their paths; unpacked if they are compressed.
     pub fn modules(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
         self.image()?;
+        need(&["xz-utils"])?;
         let folder =
             target("kernels")?.join(&self.release).join("lib/modules").join(&self.release).join("kernel");
-        Ok(paths.iter().map(|path| folder.join(path)).collect())
+        let mut modules = Vec::new();
+        for path in paths {
+            let (module, packed) = (folder.join(path), folder.join(format!("{path}.xz")));
+            if packed.exists() && !module.exists() {
+                run(command("xz", &["-dk"]).arg(&packed))?;
+            }
+            modules.push(module);
+        }
+        Ok(modules)
     }
 }
 
