@@ -32,6 +32,7 @@ pub mod nt;
 pub mod os;
 pub mod pe;
 mod pending;
+mod poke;
 mod power;
 mod record;
 pub mod security;

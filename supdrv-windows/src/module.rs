@@ -86,17 +86,7 @@ impl OsModule for Windows {
     }
 
     fn mp_poke(&self, cpu_id: u32) -> Result<()> {
-        // The interrupt is all that is wanted; a broadcast is what every version of the kernel has.
-        unsafe extern "system" fn nothing(_context: usize) -> usize {
-            0
-        }
-        if cpu_id == self.cpu_id() {
-            return Ok(());
-        }
-        let call = kernel::ke_ipi_generic_call().ok_or(VERR_NOT_SUPPORTED)?;
-        // SAFETY: below IPI level (class D).
-        unsafe { call(nothing, 0) };
-        Ok(())
+        if cpu_id == self.cpu_id() { Ok(()) } else { crate::poke::poke(cpu_id) }
     }
 
     fn sleep_interruptible_ms(&self, millis: u32) -> Result<()> {

@@ -150,7 +150,7 @@ impl Drop for Timer {
 }
 
 /// Ties a DPC to a processor.
-fn set_target(dpc: *mut KDpc, cpu_id: u32) -> Result<()> {
+pub(crate) fn set_target(dpc: *mut KDpc, cpu_id: u32) -> Result<()> {
     let number = processor_number(cpu_id).ok_or(VERR_CPU_NOT_FOUND)?;
     // SAFETY: an initialised DPC that isn't queued.
     unsafe { sys::KeSetImportanceDpc(dpc, HIGH_IMPORTANCE) };

@@ -524,3 +524,17 @@ mod images {
         assert_eq!(first_difference(&image(1), &bits), Some(0x3c));
     }
 }
+
+#[test]
+fn other_processors_are_interrupted_one_by_one_and_strangers_are_not() {
+    use supdrv_core::abi::status::VERR_CPU_NOT_FOUND;
+    use supdrv_core::os::{OsCpu, OsModule};
+    use supdrv_windows::Windows;
+    with_driver(|_, _| {
+        let cpus = Windows.cpu_present_count() as u32;
+        for cpu in (0..cpus).chain(0..cpus) {
+            assert_eq!(Windows.mp_poke(cpu), Ok(()), "{cpu}");
+        }
+        assert_eq!(Windows.mp_poke(5_000), Err(VERR_CPU_NOT_FOUND));
+    });
+}
