@@ -9,13 +9,13 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use supdrv_core::abi::status::{
     Result, VERR_CPU_NOT_FOUND, VERR_CPU_OFFLINE, VERR_NOT_SUPPORTED, VERR_TIMER_ACTIVE, VERR_TIMER_SUSPENDED,
 };
 use supdrv_core::heap::{Array, Box};
-use supdrv_core::os::{MAX_CPUS, OsCpu, OsTime, OsTimer, TimerSpec, TimerTarget};
+use supdrv_core::os::{MAX_CPUS, MpEvent, OsCpu, OsTime, OsTimer, TimerSpec, TimerTarget};
 
 use crate::Windows;
 use crate::cpu::processor_number;
@@ -32,6 +32,9 @@ struct Shared {
     spec: TimerSpec,
     interval_ns: AtomicU64,
     running: AtomicBool,
+    /// The slots, for a processor that is added.
+    slots: AtomicPtr<Slot>,
+    slot_count: AtomicUsize,
 }
 
 /// The timer of one processor.
@@ -48,6 +51,8 @@ struct Slot {
 
 /// A timer.
 pub struct Timer {
+    /// Serves processors that are added. First: it ends before there are no slots any more.
+    follows: Option<<Windows as OsCpu>::MpRegistration>,
     slots: Array<Slot, Windows>,
     shared: Box<Shared, Windows>,
 }
@@ -117,6 +122,21 @@ unsafe extern "system" fn on_dpc(
     unsafe { &*slot.cast::<Slot>() }.expired();
 }
 
+/// A processor was added, on which this runs: a timer for all of them serves it from now on. DISPATCH.
+unsafe extern "C" fn on_processor(event: MpEvent, cpu_id: u32, shared: *mut c_void) {
+    // SAFETY: the timer outlives its registration.
+    let shared = unsafe { &*shared.cast::<Shared>() };
+    let count = shared.slot_count.load(Ordering::Acquire);
+    if event != MpEvent::Online || cpu_id as usize >= count || !shared.running.load(Ordering::Acquire) {
+        return;
+    }
+    // SAFETY: as many slots are there as long as the timer.
+    let slot = unsafe { &*shared.slots.load(Ordering::Acquire).add(cpu_id as usize) };
+    let now = Windows.system_nano_ts();
+    slot.tick.store(0, Ordering::Relaxed);
+    slot.arm(now, now.saturating_add(shared.interval_ns.load(Ordering::Relaxed)));
+}
+
 impl Timer {
     fn is_running(&self) -> bool {
         self.shared.running.load(Ordering::Acquire)
@@ -141,6 +161,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
+        drop(self.follows.take());
         self.stop();
         kernel::flush_dpcs();
         // A DPC that was past its check when the timer stopped may have armed it once more.
@@ -185,6 +206,8 @@ impl OsTimer for Windows {
                 spec: *spec,
                 interval_ns: AtomicU64::new(spec.interval_ns),
                 running: AtomicBool::new(false),
+                slots: AtomicPtr::new(core::ptr::null_mut()),
+                slot_count: AtomicUsize::new(0),
             },
         )?;
         let shared_address = shared.as_ptr().as_ptr().cast_const();
@@ -208,7 +231,16 @@ impl OsTimer for Windows {
                 TimerTarget::All => set_target(slot.dpc.get(), index as u32)?,
             }
         }
-        Ok(Timer { slots, shared })
+        let follows = match spec.target {
+            TimerTarget::All => {
+                shared.slots.store(slots.as_ptr().cast_mut(), Ordering::Release);
+                shared.slot_count.store(slots.len(), Ordering::Release);
+                // SAFETY: the timer ends the registration before it goes itself.
+                Some(unsafe { self.mp_register(on_processor, shared_address.cast_mut().cast()) }?)
+            }
+            _ => None,
+        };
+        Ok(Timer { follows, slots, shared })
     }
 
     fn timer_start(&self, timer: &Timer, first_ns: u64) -> Result<()> {

@@ -11,12 +11,27 @@ use super::{
 use crate::kernel::IpiWorker;
 use crate::nt::sys::DpcRoutine;
 use crate::nt::{
-    APC_LEVEL, DISPATCH_LEVEL, Handle, Irql, KApcState, KDpc, Mdl, NtStatus, PASSIVE_LEVEL, ProcessorNumber,
-    UnicodeString, VersionInfo,
+    APC_LEVEL, DISPATCH_LEVEL, Handle, Irql, KApcState, KDpc, Mdl, NtStatus, PASSIVE_LEVEL, ProcessorChange,
+    ProcessorNumber, UnicodeString, VersionInfo,
 };
 
 /// Two processors in one group.
-const CPUS: u32 = 2;
+/// Processors of a group.
+const GROUP: u32 = 64;
+
+/// Processors that are there.
+fn processors() -> u32 {
+    with(|state| state.config.processors.max(2))
+}
+
+/// Where an index is.
+fn processor_number(index: u32) -> ProcessorNumber {
+    ProcessorNumber { group: (index / GROUP) as u16, number: (index % GROUP) as u8, reserved: 0 }
+}
+
+fn index_of(number: ProcessorNumber) -> u32 {
+    u32::from(number.group) * GROUP + u32::from(number.number)
+}
 const IF: usize = 1 << 9;
 
 pub fn text(string: *const UnicodeString) -> String {
@@ -65,7 +80,8 @@ fn supdrv_fake_system_time() -> u64 {
 }
 
 std::thread_local! {
-    static CPU: core::cell::Cell<u32> = const { core::cell::Cell::new(0) };
+    /// The calling thread's processor.
+    pub static CPU: core::cell::Cell<u32> = const { core::cell::Cell::new(0) };
 }
 
 #[unsafe(no_mangle)]
@@ -122,7 +138,7 @@ extern "system" fn supdrv_plain_copy(to: *mut u8, from: *const u8, bytes: usize)
 extern "system" fn ipi_generic_call(worker: IpiWorker, context: usize) -> usize {
     let irql = IRQL.replace(14);
     let before = CPU.get();
-    for cpu in 0..CPUS {
+    for cpu in 0..processors() {
         CPU.set(cpu);
         unsafe { worker(context) };
     }
@@ -137,11 +153,11 @@ extern "system" fn generic_call_dpc(routine: DpcRoutine, context: *mut c_void) {
     let before = CPU.get();
     let mut dpc = KDpc::NEW;
     let mut done = 0_usize;
-    for cpu in 0..CPUS {
+    for cpu in 0..processors() {
         CPU.set(cpu);
         unsafe { routine(&raw mut dpc, context, (&raw mut done).cast(), core::ptr::null_mut()) };
     }
-    if done != CPUS as usize {
+    if done != processors() as usize {
         bug_check!("KeGenericCallDpc: {done} processors signalled");
     }
     CPU.set(before);
@@ -152,41 +168,81 @@ extern "system" fn signal_call_dpc_done(done: *mut c_void) {
     unsafe { *done.cast::<usize>() += 1 };
 }
 
-extern "system" fn register_processor_change(_f: usize, _context: *mut c_void, _flags: u32) -> *mut c_void {
+extern "system" fn register_processor_change(
+    function: usize,
+    context: *mut c_void,
+    _flags: u32,
+) -> *mut c_void {
     if fails() {
         return core::ptr::null_mut();
     }
-    with(|state| state.account.handles.insert(0x5000, 0));
-    0x5000 as *mut c_void
+    with(|state| {
+        state.registrations += 1;
+        let handle = 0x5000 + 8 * state.registrations;
+        state.account.processor_changes.insert(handle, (function, context as usize));
+        handle as *mut c_void
+    })
 }
 
 extern "system" fn deregister_processor_change(handle: *mut c_void) {
     at_most(PASSIVE_LEVEL, "KeDeregisterProcessorChangeCallback");
-    if with(|state| state.account.handles.remove(&(handle as usize))).is_none() {
+    if with(|state| state.account.processor_changes.remove(&(handle as usize))).is_none() {
         bug_check!("deregistration of what isn't registered");
+    }
+}
+
+/// One more processor: all who registered are told, while it comes and when it is there.
+pub fn add_processor() {
+    const COMING: u32 = 0;
+    const ADDED: u32 = 1;
+    let index = processors();
+    for state_now in [COMING, ADDED] {
+        if state_now == ADDED {
+            with(|state| state.config.processors = index + 1);
+        }
+        let number = processor_number(index);
+        let change =
+            ProcessorChange { state: state_now, nt_number: index, status: NtStatus::SUCCESS, number };
+        let registered: std::vec::Vec<(usize, usize)> =
+            with(|state| state.account.processor_changes.values().copied().collect());
+        for (function, context) in registered {
+            let function: crate::kernel::ProcessorCallback = unsafe { core::mem::transmute(function) };
+            let mut status = NtStatus::SUCCESS;
+            unsafe { function(context as *mut c_void, &raw const change, &raw mut status) };
+        }
     }
 }
 
 extern "system" fn current_processor_number_ex(number: *mut ProcessorNumber) -> u32 {
     if let Some(number) = unsafe { number.as_mut() } {
-        *number = ProcessorNumber { group: 0, number: CPU.get() as u8, reserved: 0 };
+        *number = processor_number(CPU.get());
     }
     CPU.get()
 }
 
 extern "system" fn processor_number_from_index(index: u32, number: *mut ProcessorNumber) -> NtStatus {
-    if index >= CPUS {
+    if index >= maximum() {
         return NtStatus::INVALID_PARAMETER;
     }
-    unsafe { *number = ProcessorNumber { group: 0, number: index as u8, reserved: 0 } };
+    unsafe { *number = processor_number(index) };
     NtStatus::SUCCESS
 }
 
-extern "system" fn processor_count(_group: u16) -> u32 {
-    CPUS
+/// Processors that there can be: room for two more.
+fn maximum() -> u32 {
+    processors() + 2
 }
 
-extern "system" fn set_target_processor(_dpc: *mut KDpc, _number: *const ProcessorNumber) -> NtStatus {
+extern "system" fn processor_count(_group: u16) -> u32 {
+    processors()
+}
+
+extern "system" fn maximum_count(_group: u16) -> u32 {
+    maximum()
+}
+
+extern "system" fn set_target_processor(dpc: *mut KDpc, number: *const ProcessorNumber) -> NtStatus {
+    unsafe { waits::set_target(dpc, index_of(*number)) };
     NtStatus::SUCCESS
 }
 
@@ -195,12 +251,21 @@ extern "system" fn set_group_affinity(
     before: *mut crate::nt::GroupAffinity,
 ) {
     at_most(APC_LEVEL, "KeSetSystemGroupAffinityThread");
-    unsafe { (*before).mask = 1 << CPU.get() };
-    CPU.set(unsafe { (*wanted).mask }.trailing_zeros());
+    let number = processor_number(CPU.get());
+    unsafe { ((*before).mask, (*before).group) = (1 << number.number, number.group) };
+    CPU.set(affinity_index(unsafe { &*wanted }));
+}
+
+fn affinity_index(affinity: &crate::nt::GroupAffinity) -> u32 {
+    let index = u32::from(affinity.group) * GROUP + affinity.mask.trailing_zeros();
+    if index >= processors() {
+        bug_check!("a thread is sent to processor {index}");
+    }
+    index
 }
 
 extern "system" fn revert_group_affinity(before: *const crate::nt::GroupAffinity) {
-    CPU.set(unsafe { (*before).mask }.trailing_zeros());
+    CPU.set(affinity_index(unsafe { &*before }));
 }
 
 extern "system" fn protect_mdl(_mdl: *mut Mdl, _protection: u32) -> NtStatus {
@@ -229,7 +294,8 @@ extern "system" fn MmGetSystemRoutineAddress(name: *const UnicodeString) -> *mut
         "KeDeregisterProcessorChangeCallback" => deregister_processor_change as *const (),
         "KeGetCurrentProcessorNumberEx" => current_processor_number_ex as *const (),
         "KeGetProcessorNumberFromIndex" => processor_number_from_index as *const (),
-        "KeQueryMaximumProcessorCountEx" | "KeQueryActiveProcessorCountEx" => processor_count as *const (),
+        "KeQueryMaximumProcessorCountEx" => maximum_count as *const (),
+        "KeQueryActiveProcessorCountEx" => processor_count as *const (),
         "KeSetTargetProcessorDpcEx" => set_target_processor as *const (),
         "KeSetSystemGroupAffinityThread" => set_group_affinity as *const (),
         "KeRevertToUserGroupAffinityThread" => revert_group_affinity as *const (),
@@ -323,7 +389,7 @@ extern "system" fn ExSetTimerResolution(desired: u32, set: u8) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "system" fn KeQueryActiveProcessors() -> usize {
-    (1 << CPUS) - 1
+    usize::MAX >> (64 - processors().min(GROUP))
 }
 
 #[unsafe(no_mangle)]

@@ -72,6 +72,8 @@ pub struct Account {
     pub resolution: i64,
     /// Native images: section to address.
     pub images: BTreeMap<usize, usize>,
+    /// Notifications of new processors: function and context.
+    pub processor_changes: BTreeMap<usize, (usize, usize)>,
 }
 
 impl Account {
@@ -100,6 +102,7 @@ impl Account {
         note("requests", self.irps.len());
         note("timer resolutions", self.resolution.unsigned_abs() as usize);
         note("native images", self.images.len());
+        note("notifications of processors", self.processor_changes.len());
         left
     }
 }
@@ -122,6 +125,8 @@ pub struct Config {
     pub missing: BTreeSet<&'static str>,
     /// What the next native image load does; without: the class doesn't exist.
     pub native: Option<NativeLoad>,
+    /// How many processors there are, at least 2; groups have 64.
+    pub processors: u32,
     /// Requests come from a 32-bit process.
     pub from_32bit: bool,
     /// Value of `Parameters\SysSecurity`.
@@ -134,6 +139,7 @@ struct State {
     config: Config,
     native_path: std::vec::Vec<u16>,
     unloads: u32,
+    registrations: usize,
     log: String,
     security: std::vec::Vec<std::vec::Vec<u8>>,
 }
@@ -264,6 +270,11 @@ impl Machine {
             let function: crate::nt::sys::CallbackFunction = unsafe { core::mem::transmute(function) };
             unsafe { function(core::ptr::null_mut(), what as *mut _, entering as *mut _) };
         }
+    }
+
+    /// A processor is added, and runs.
+    pub fn add_processor(&self) {
+        exports::add_processor();
     }
 
     /// The calling process exits: the driver is told.

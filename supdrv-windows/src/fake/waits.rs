@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 use std::vec::Vec;
 
+use super::exports::CPU;
 use super::{CRITICAL, INTERRUPTS, IRQL, at_most, bug_check};
 use crate::nt::sys::DpcRoutine;
 use crate::nt::{APC_LEVEL, DISPATCH_LEVEL, FastMutex, Irql, KDpc, KEvent, KTimer, NtStatus, PASSIVE_LEVEL};
@@ -24,15 +25,20 @@ static TIMER_THREAD: Once = Once::new();
 static QUEUE: Mutex<Vec<(usize, usize, usize)>> = Mutex::new(Vec::new());
 
 fn run_dpc(dpc: usize, argument1: usize, argument2: usize) {
-    let [routine, context, ..] = unsafe { (*(dpc as *const KDpc)).0 };
+    let [routine, context, target, ..] = unsafe { (*(dpc as *const KDpc)).0 };
     let routine: DpcRoutine = unsafe { core::mem::transmute(routine) };
     let irql = IRQL.replace(DISPATCH_LEVEL);
+    let cpu = CPU.get();
+    if target != 0 {
+        CPU.set(target as u32 - 1);
+    }
     unsafe {
         routine(dpc as *mut KDpc, context as *mut c_void, argument1 as *mut c_void, argument2 as *mut c_void)
     };
     if IRQL.get() != DISPATCH_LEVEL {
         bug_check!("a DPC came back at IRQL {}", IRQL.get());
     }
+    CPU.set(cpu);
     IRQL.set(irql);
 }
 
@@ -112,7 +118,17 @@ extern "system" fn KeInitializeDpc(dpc: *mut KDpc, routine: DpcRoutine, context:
 }
 
 #[unsafe(no_mangle)]
-extern "system" fn KeSetTargetProcessorDpc(_dpc: *mut KDpc, _number: i8) {}
+extern "system" fn KeSetTargetProcessorDpc(dpc: *mut KDpc, number: i8) {
+    unsafe { set_target(dpc, number as u32) };
+}
+
+/// Where a DPC keeps its processor, plus one.
+const TARGET: usize = 2;
+
+/// Ties a DPC to a processor.
+pub unsafe fn set_target(dpc: *mut KDpc, index: u32) {
+    unsafe { (&mut (*dpc).0)[TARGET] = index as usize + 1 };
+}
 
 #[unsafe(no_mangle)]
 extern "system" fn KeSetImportanceDpc(_dpc: *mut KDpc, _importance: u32) {}
