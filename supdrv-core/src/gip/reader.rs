@@ -174,6 +174,9 @@ pub trait Latest {
     /// # Errors
     /// What it is instead.
     fn exchange(&self, old: u64, new: u64) -> Result<u64, u64>;
+
+    /// Advances to a time, or by 1 ns if that isn't later; the new time.
+    fn advance(&self, to: u64) -> u64;
 }
 
 impl Latest for AtomicU64 {
@@ -183,6 +186,13 @@ impl Latest for AtomicU64 {
 
     fn exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
         self.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+    }
+
+    fn advance(&self, to: u64) -> u64 {
+        if self.fetch_max(to, Ordering::Relaxed) < to {
+            return to;
+        }
+        self.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 }
 
@@ -199,8 +209,8 @@ pub struct Claim {
     pub races: u32,
 }
 
-/// Claims a time for a reader that the page told `page_time`. No other reader gets the same, as long as the last time makes sense
-/// and other readers aren't faster 25 times in a row.
+/// Claims a time for a reader that the page told `page_time`. No other reader gets the same, as long as the last time makes sense. Whoever
+/// loses 25 races doesn't try again, but takes what comes next.
 pub fn claim(latest: &impl Latest, page_time: u64, interval_ns: u32) -> Claim {
     claim_after(latest, latest.load(), page_time, interval_ns)
 }
@@ -221,6 +231,9 @@ fn claim_after(latest: &impl Latest, mut previous: u64, page_time: u64, interval
     while let Err(now) = latest.exchange(previous, claim.time) {
         claim.races += 1;
         if claim.races == MAX_RACES {
+            if !claim.was_garbage {
+                claim.time = latest.advance(claim.time);
+            }
             break;
         }
         previous = now;
