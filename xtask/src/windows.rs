@@ -93,7 +93,41 @@ impl Checks {
     }
 }
 
-/// Builds the image twice, and inspects it.
+/// The image from a copy of the sources with another path, compiled from nothing.
+fn build_elsewhere() -> Result<Vec<u8>> {
+    let place = target("elsewhere")?.join("a longer path");
+    if place.exists() {
+        std::fs::remove_dir_all(&place)?;
+    }
+    copy_sources(&root(), &place)?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = command(cargo, &["xtask", "build", "windows"]);
+    long_step("building the image in another place", build.current_dir(&place))?;
+    let image = std::fs::read(place.join("target/windows").join(IMAGE))?;
+    std::fs::remove_dir_all(&place)?;
+    Ok(image)
+}
+
+/// Copies a folder without what isn't source: build products, and hidden files but cargo's settings.
+fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let text = name.to_string_lossy();
+        if text == "target" || (text.starts_with('.') && text != ".cargo") {
+            continue;
+        }
+        if kind.is_dir() {
+            copy_sources(&entry.path(), &to.join(&name))?;
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), to.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds the image again, and inspects it.
 pub fn check() -> Result<Tally> {
     let image = build()?;
     let mut checks = Checks(Tally::default());
@@ -104,6 +138,7 @@ pub fn check() -> Result<Tally> {
     link(&library, &folder, &again)?;
     checks.check("is the same when it is linked again", std::fs::read(&again)? == bytes);
     std::fs::remove_file(&again)?;
+    checks.check("is the same when its sources are in another place", build_elsewhere()? == bytes);
     inspect(&bytes, &mut checks)?;
     println!("{}: {} bytes", image.display(), bytes.len());
     Ok(checks.0)
