@@ -8,10 +8,11 @@ use supdrv_core::abi::status::{
     Result, VERR_ACCESS_DENIED, VERR_INTERRUPTED, VERR_INVALID_PARAMETER, VERR_NO_MEMORY, VERR_NOT_SUPPORTED,
 };
 use supdrv_core::heap::Box;
-use supdrv_core::os::{Errno, OsCpu, OsHeap, OsModule, ThreadEntry, ThreadPriority};
+use supdrv_core::os::{CachePolicy, Errno, OsCpu, OsHeap, OsModule, PAGE_SIZE, ThreadEntry, ThreadPriority};
 
 use crate::Windows;
 use crate::kernel;
+use crate::memory;
 use crate::nt::sys;
 use crate::nt::{
     CURRENT_PROCESS, DISPATCH_LEVEL, Handle, KERNEL_MODE, NtStatus, OBJ_KERNEL_HANDLE, ObjectAttributes, hw,
@@ -64,6 +65,30 @@ impl OsModule for Windows {
             return Err(VERR_NO_MEMORY);
         }
         self.heap_alloc_zeroed(layout).ok_or(VERR_NO_MEMORY)
+    }
+
+    fn mem_alloc_phys(&self, size_bytes: usize, highest: u64, align_bytes: usize) -> Result<Self::MemObj> {
+        memory::check_size(size_bytes)?;
+        if memory::uses_sections() || align_bytes > PAGE_SIZE {
+            return Err(VERR_NOT_SUPPORTED);
+        }
+        memory::mdl::alloc_phys(size_bytes, highest)
+    }
+
+    fn mem_alloc_phys_nc(&self, size_bytes: usize, highest: u64) -> Result<Self::MemObj> {
+        memory::check_size(size_bytes)?;
+        if memory::uses_sections() {
+            return Err(VERR_NOT_SUPPORTED);
+        }
+        memory::mdl::alloc_phys_nc(size_bytes, highest)
+    }
+
+    fn mem_enter_phys(&self, phys: u64, size_bytes: usize, cache: CachePolicy) -> Result<Self::MemObj> {
+        memory::check_size(size_bytes)?;
+        if memory::uses_sections() {
+            return Err(VERR_NOT_SUPPORTED);
+        }
+        memory::entered::enter(phys, size_bytes, cache)
     }
 
     fn kernel_copy_from(&self, to: &mut [u8], from: usize) -> Result<()> {

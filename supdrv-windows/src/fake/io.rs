@@ -415,11 +415,3 @@ impl Drop for File {
         self.request(major::CLOSE, [0; 4], core::ptr::null_mut(), 0);
     }
 }
-
-#[unsafe(no_mangle)]
-extern "system" fn MmMapIoSpace(_phys: u64, _bytes: usize, _cache: u32) -> *mut c_void {
-    core::ptr::null_mut()
-}
-
-#[unsafe(no_mangle)]
-extern "system" fn MmUnmapIoSpace(_address: *mut c_void, _bytes: usize) {}

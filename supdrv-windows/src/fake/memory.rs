@@ -203,8 +203,10 @@ extern "system" fn IoBuildPartialMdl(source: *mut Mdl, target: *mut Mdl, address
         unsafe { frames(target).add(page).write(frames(source).add(first + page).read()) };
     }
     let inherited = whole.flags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL);
+    let memory = memory_of(source) + first * PAGE;
+    with(|state| state.partial.insert(target as usize, memory));
     unsafe {
-        (*target).flags |= inherited;
+        (*target).flags |= inherited | MDL_PARTIAL;
         (*target).mapped_system_va = (whole.mapped_system_va as usize + first * PAGE) as *mut c_void;
     }
 }
@@ -219,8 +221,16 @@ extern "system" fn MmBuildMdlForNonPagedPool(mdl: *mut Mdl) {
     }
 }
 
+/// Describes pages of another MDL.
+const MDL_PARTIAL: u16 = 0x10;
+
 /// Where the pages of an MDL are in this process.
 fn memory_of(mdl: *mut Mdl) -> usize {
+    if unsafe { (*mdl).flags } & MDL_PARTIAL != 0
+        && let Some(memory) = with(|state| state.partial.get(&(mdl as usize)).copied())
+    {
+        return memory;
+    }
     match with(|state| state.account.pages.get(&(mdl as usize)).map(|pages| pages.memory)) {
         Some(memory) => memory,
         None => unsafe { (*mdl).start_va as usize + (*mdl).byte_offset as usize },
@@ -238,7 +248,7 @@ extern "system" fn MmMapLockedPagesSpecifyCache(
 ) -> *mut c_void {
     at_most(if mode == USER_MODE { APC_LEVEL } else { DISPATCH_LEVEL }, "MmMapLockedPagesSpecifyCache");
     let flags = unsafe { (*mdl).flags };
-    if flags & (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL) == 0 {
+    if flags & (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL) == 0 {
         bug_check!("a mapping of pages that aren't locked");
     }
     if mode == KERNEL_MODE && flags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
@@ -326,12 +336,13 @@ extern "system" fn MmUnsecureVirtualMemory(secured: Handle) {
 extern "system" fn MmAllocateContiguousMemorySpecifyCache(
     bytes: usize,
     _low: u64,
-    _high: u64,
+    high: u64,
     _boundary: u64,
     _cache: u32,
 ) -> *mut c_void {
     at_most(DISPATCH_LEVEL, "MmAllocateContiguousMemorySpecifyCache");
-    if fails() || with(|state| state.config.emulated) {
+    // The first MiB is used.
+    if fails() || high < 0x10_0000 || with(|state| state.config.emulated) {
         return core::ptr::null_mut();
     }
     let memory = alloc(bytes, PAGE);
@@ -345,6 +356,29 @@ extern "system" fn MmFreeContiguousMemory(memory: *mut c_void) {
     match with(|state| state.account.contiguous.remove(&(memory as usize))) {
         Some(bytes) => free(memory as usize, bytes, PAGE),
         None => bug_check!("a contiguous block is freed that isn't one"),
+    }
+}
+
+/// Memory that plays a device's.
+#[unsafe(no_mangle)]
+extern "system" fn MmMapIoSpace(_phys: u64, bytes: usize, cache: u32) -> *mut c_void {
+    at_most(DISPATCH_LEVEL, "MmMapIoSpace");
+    if fails() || with(|state| state.config.emulated) {
+        return core::ptr::null_mut();
+    }
+    if cache > 1 {
+        bug_check!("MmMapIoSpace: cache type {cache}");
+    }
+    let memory = alloc(bytes, PAGE);
+    with(|state| state.account.io.insert(memory, bytes));
+    memory as *mut c_void
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn MmUnmapIoSpace(address: *mut c_void, bytes: usize) {
+    match with(|state| state.account.io.remove(&(address as usize))) {
+        Some(mapped) if mapped == bytes => free(address as usize, bytes, PAGE),
+        _ => bug_check!("MmUnmapIoSpace: what isn't mapped, or another size"),
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Account {
     pub resolution: i64,
     /// Native images: section to address.
     pub images: BTreeMap<usize, usize>,
+    /// Mapped device memory.
+    pub io: BTreeMap<usize, usize>,
     /// Notifications of new processors: function and context.
     pub processor_changes: BTreeMap<usize, (usize, usize)>,
 }
@@ -102,6 +104,7 @@ impl Account {
         note("requests", self.irps.len());
         note("timer resolutions", self.resolution.unsigned_abs() as usize);
         note("native images", self.images.len());
+        note("device mappings", self.io.len());
         note("notifications of processors", self.processor_changes.len());
         left
     }
@@ -140,6 +143,8 @@ struct State {
     native_path: std::vec::Vec<u16>,
     unloads: u32,
     registrations: usize,
+    /// Partial MDLs, and where their pages are.
+    partial: BTreeMap<usize, usize>,
     log: String,
     security: std::vec::Vec<std::vec::Vec<u8>>,
 }

@@ -3,9 +3,10 @@
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
+use supdrv_core::abi::Status;
 use supdrv_core::abi::status::{
     Result, VERR_INTERNAL_ERROR, VERR_LOCK_FAILED, VERR_MAP_FAILED, VERR_NO_CONT_MEMORY, VERR_NO_LOW_MEMORY,
-    VERR_NO_MEMORY, VERR_NOT_SUPPORTED,
+    VERR_NO_MEMORY, VERR_NO_PHYS_MEMORY, VERR_NOT_SUPPORTED,
 };
 use supdrv_core::heap::Array;
 use supdrv_core::os::{AllocKind, MemProt, PAGE_SHIFT, PAGE_SIZE};
@@ -114,24 +115,12 @@ impl Drop for Pages {
 /// # Errors
 /// `VERR_NO_MEMORY`, `VERR_NO_LOW_MEMORY`, `VERR_NO_CONT_MEMORY`.
 pub fn alloc(kind: AllocKind, bytes: usize, prot: MemProt) -> Result<MemObj> {
-    if kind == AllocKind::Contiguous {
-        return alloc_contiguous(bytes);
-    }
     let (limit, failure) = match kind {
+        AllocKind::Contiguous => return alloc_contiguous(bytes),
         AllocKind::Low => (LOW_LIMIT, VERR_NO_LOW_MEMORY),
         _ => (u64::MAX, VERR_NO_MEMORY),
     };
-    let mdl = match kernel::mm_allocate_pages_for_mdl_ex() {
-        // SAFETY: PASSIVE (class T).
-        Some(allocate) => unsafe { allocate(0, limit, 0, bytes, CACHED, FULLY_REQUIRED) },
-        // SAFETY: PASSIVE (class T).
-        None => unsafe { sys::MmAllocatePagesForMdl(0, limit, 0, bytes) },
-    };
-    let mut pages = Pages { mdl: NonNull::new(mdl).ok_or(failure)?, kernel: 0, contiguous: false };
-    // SAFETY: the kernel's own MDL.
-    if (unsafe { pages.mdl.as_ref() }.byte_count as usize) < bytes {
-        return Err(failure);
-    }
+    let mut pages = alloc_pages(bytes, limit, failure)?;
     if kind != AllocKind::Unmapped {
         pages.kernel = map(pages.mdl, KERNEL_MODE, MemProt::READ | MemProt::WRITE).ok_or(failure)?;
         if prot.contains(MemProt::EXEC) {
@@ -143,12 +132,50 @@ pub fn alloc(kind: AllocKind, bytes: usize, prot: MemProt) -> Result<MemObj> {
     Ok(MemObj::new(Backing::Pages(pages), bytes, kernel, 0))
 }
 
+/// Allocates zeroed pages at or below `limit` each, without a mapping. PASSIVE.
+///
+/// # Errors
+/// `VERR_NO_PHYS_MEMORY`.
+pub fn alloc_phys_nc(bytes: usize, limit: u64) -> Result<MemObj> {
+    let pages = alloc_pages(bytes, limit, VERR_NO_PHYS_MEMORY)?;
+    Ok(MemObj::new(Backing::Pages(pages), bytes, 0, 0))
+}
+
+/// Allocates a zeroed block at or below `limit`. PASSIVE.
+///
+/// # Errors
+/// `VERR_NO_PHYS_MEMORY`, `VERR_NO_MEMORY`.
+pub fn alloc_phys(bytes: usize, limit: u64) -> Result<MemObj> {
+    let pages = alloc_block(bytes, limit, VERR_NO_PHYS_MEMORY)?;
+    Ok(MemObj::new(Backing::Pages(pages), bytes, 0, 0))
+}
+
+/// Pages without a mapping; all of them, or none.
+fn alloc_pages(bytes: usize, limit: u64, failure: Status) -> Result<Pages> {
+    let mdl = match kernel::mm_allocate_pages_for_mdl_ex() {
+        // SAFETY: PASSIVE (class T).
+        Some(allocate) => unsafe { allocate(0, limit, 0, bytes, CACHED, FULLY_REQUIRED) },
+        // SAFETY: PASSIVE (class T).
+        None => unsafe { sys::MmAllocatePagesForMdl(0, limit, 0, bytes) },
+    };
+    let pages = Pages { mdl: NonNull::new(mdl).ok_or(failure)?, kernel: 0, contiguous: false };
+    // SAFETY: the kernel's own MDL.
+    if (unsafe { pages.mdl.as_ref() }.byte_count as usize) < bytes { Err(failure) } else { Ok(pages) }
+}
+
 fn alloc_contiguous(bytes: usize) -> Result<MemObj> {
-    let length = u32::try_from(bytes).map_err(|_| VERR_NO_CONT_MEMORY)?;
+    let pages = alloc_block(bytes, LOW_LIMIT, VERR_NO_CONT_MEMORY)?;
+    let kernel = pages.kernel;
+    Ok(MemObj::new(Backing::Pages(pages), bytes, kernel, 0))
+}
+
+/// One block, which always has a mapping.
+fn alloc_block(bytes: usize, limit: u64, failure: Status) -> Result<Pages> {
+    let length = u32::try_from(bytes).map_err(|_| failure)?;
     // SAFETY: PASSIVE (class T).
-    let memory = unsafe { sys::MmAllocateContiguousMemorySpecifyCache(bytes, 0, LOW_LIMIT, 0, CACHED) };
+    let memory = unsafe { sys::MmAllocateContiguousMemorySpecifyCache(bytes, 0, limit, 0, CACHED) };
     if memory.is_null() {
-        return Err(VERR_NO_CONT_MEMORY);
+        return Err(failure);
     }
     // SAFETY: fresh memory of that size.
     unsafe { memory.cast::<u8>().write_bytes(0, bytes) };
@@ -161,8 +188,7 @@ fn alloc_contiguous(bytes: usize) -> Result<MemObj> {
     };
     // SAFETY: the MDL describes resident memory of the kernel.
     unsafe { sys::MmBuildMdlForNonPagedPool(mdl.as_ptr()) };
-    let kernel = memory as usize;
-    Ok(MemObj::new(Backing::Pages(Pages { mdl, kernel, contiguous: true }), bytes, kernel, 0))
+    Ok(Pages { mdl, kernel: memory as usize, contiguous: true })
 }
 
 impl Pages {

@@ -2,10 +2,11 @@
 //!
 //! There are two back ends. On NT pages are described by MDLs ([`mdl`]). A kernel that emulates NT in a process has no physical
 //! pages and can't map any into a client, but it has sections, which it can ([`section`]). [`init`] finds out once, by trying, which one
-//! works; an object remembers how it was made.
+//! works; an object remembers how it was made. Memory that is named by its physical address is a matter of its own ([`entered`]).
 //!
 //! User mappings are removed in the process that has them, which the object holds a reference to.
 
+pub mod entered;
 pub mod mdl;
 pub mod section;
 
@@ -40,6 +41,10 @@ pub enum Backing {
     Section(section::Section),
     /// A view of part of a section.
     View(section::View),
+    /// Physical memory that was there before.
+    Entered(entered::Entered),
+    /// A kernel mapping of that.
+    EnteredMap(entered::Mapped),
 }
 
 /// A memory object.
@@ -81,7 +86,8 @@ pub fn init() -> Result<()> {
     Ok(())
 }
 
-fn check_size(size_bytes: usize) -> Result<()> {
+/// Refuses sizes above the kernel's limit.
+pub(crate) fn check_size(size_bytes: usize) -> Result<()> {
     if size_bytes <= MAX_BYTES { Ok(()) } else { Err(VERR_OUT_OF_RANGE) }
 }
 
@@ -123,7 +129,8 @@ impl OsMemory for Windows {
             Backing::Pages(pages) => pages.map_kernel(offset_bytes, size_bytes, prot),
             Backing::Locked(locked) => locked.map_kernel(offset_bytes, size_bytes, prot),
             Backing::Section(section) => section.map_kernel(offset_bytes, size_bytes),
-            Backing::Mapped(_) | Backing::View(_) => Err(VERR_INTERNAL_ERROR),
+            Backing::Entered(entered) => entered.map_kernel(offset_bytes, size_bytes),
+            Backing::Mapped(_) | Backing::View(_) | Backing::EnteredMap(_) => Err(VERR_INTERNAL_ERROR),
         }
     }
 
@@ -135,8 +142,8 @@ impl OsMemory for Windows {
         match &parent.backing {
             Backing::Pages(pages) => pages.map_user(parent.bytes, prot, process),
             Backing::Section(section) => section.map_user(parent.bytes, prot, process),
-            Backing::Locked(_) => Err(VERR_NOT_SUPPORTED),
-            Backing::Mapped(_) | Backing::View(_) => Err(VERR_INTERNAL_ERROR),
+            Backing::Locked(_) | Backing::Entered(_) => Err(VERR_NOT_SUPPORTED),
+            Backing::Mapped(_) | Backing::View(_) | Backing::EnteredMap(_) => Err(VERR_INTERNAL_ERROR),
         }
     }
 
@@ -186,6 +193,8 @@ impl OsMemory for Windows {
             Backing::Mapped(mapped) => mapped.phys(index),
             Backing::Section(section) => Some(section.phys(index)),
             Backing::View(view) => Some(view.phys(index)),
+            Backing::Entered(entered) => Some(entered.phys(index)),
+            Backing::EnteredMap(mapped) => Some(mapped.phys(index)),
         }
     }
 
