@@ -265,6 +265,7 @@ unsafe extern "system" fn unload(_driver: *mut DriverObject) {
     drop(links);
     drop(notifications);
     let gone = delete_core();
+    crate::module::THREADS.wait(&Windows);
     kernel::flush_dpcs();
     drop(restricted);
     if gone {

@@ -7,8 +7,8 @@ use core::ptr::NonNull;
 use supdrv_core::abi::status::{
     Result, VERR_ACCESS_DENIED, VERR_INTERRUPTED, VERR_INVALID_PARAMETER, VERR_NO_MEMORY, VERR_NOT_SUPPORTED,
 };
-use supdrv_core::heap::Box;
 use supdrv_core::os::{CachePolicy, Errno, OsCpu, OsHeap, OsModule, PAGE_SIZE, ThreadEntry, ThreadPriority};
+use supdrv_core::shim::threads::Threads;
 
 use crate::Windows;
 use crate::kernel;
@@ -29,18 +29,13 @@ supdrv_core::ring0_exports!(Windows, Windows, private);
 /// 1970 in the kernel's time, which starts in 1601.
 const UNIX_EPOCH: u64 = 116_444_736_000_000_000;
 
-struct Start {
-    entry: ThreadEntry,
-    context: *mut c_void,
-}
+/// Threads of modules.
+pub(crate) static THREADS: Threads = Threads::new();
 
 /// The body of a thread; the kernel ends it when this returns.
 unsafe extern "system" fn thread_main(start: *mut c_void) {
-    let Some(start) = NonNull::new(start.cast::<Start>()) else { return };
-    // SAFETY: `thread_spawn` gave it up for this thread.
-    let Start { entry, context } = unsafe { Box::from_raw(&Windows, start) }.into_inner();
-    // SAFETY: the creator vouches for both.
-    unsafe { entry(context) };
+    // SAFETY: the argument that `thread_spawn` made for this thread.
+    unsafe { THREADS.run(&Windows, start) };
 }
 
 /// Copies at addresses of the kernel that may be bad.
@@ -144,30 +139,28 @@ impl OsModule for Windows {
         _name: &CStr,
     ) -> Result<()> {
         const SYNCHRONIZE: u32 = 0x10_0000;
-        let start = Box::new(self, Start { entry, context })?.into_raw();
-        let attributes = ObjectAttributes::new(core::ptr::null(), OBJ_KERNEL_HANDLE);
-        let mut thread: Handle = core::ptr::null_mut();
-        // SAFETY: PASSIVE (class T); the routine takes `start` over.
-        let status = unsafe {
-            sys::PsCreateSystemThread(
-                &raw mut thread,
-                SYNCHRONIZE,
-                &raw const attributes,
-                core::ptr::null_mut(),
-                core::ptr::null_mut(),
-                thread_main,
-                start.as_ptr().cast(),
-            )
-        };
-        if !status.is_ok() {
-            // SAFETY: no thread has taken it.
-            drop(unsafe { Box::from_raw(self, start) });
-            return Err(VERR_NO_MEMORY);
-        }
-        debug_assert!(thread != CURRENT_PROCESS);
-        // SAFETY: our own handle; the thread runs on.
-        unsafe { sys::ZwClose(thread) };
-        Ok(())
+        THREADS.spawn(self, entry, context, |start| {
+            let attributes = ObjectAttributes::new(core::ptr::null(), OBJ_KERNEL_HANDLE);
+            let mut thread: Handle = core::ptr::null_mut();
+            let null = core::ptr::null_mut();
+            // SAFETY: PASSIVE (class T); the routine takes `start` over.
+            let status = unsafe {
+                sys::PsCreateSystemThread(
+                    &raw mut thread,
+                    SYNCHRONIZE,
+                    &raw const attributes,
+                    null,
+                    null,
+                    thread_main,
+                    start,
+                )
+            };
+            status.ok().map_err(|_| VERR_NO_MEMORY)?;
+            debug_assert!(thread != CURRENT_PROCESS);
+            // SAFETY: our own handle; the thread runs on.
+            unsafe { sys::ZwClose(thread) };
+            Ok(())
+        })
     }
 
     fn panic_system(&self) {

@@ -701,3 +701,35 @@ mod physical {
         assert_clean(&machine);
     }
 }
+
+#[test]
+fn a_thread_of_a_module_ends_before_the_driver_does() {
+    use std::ffi::c_void;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use supdrv_core::os::{OsModule, ThreadPriority};
+    use supdrv_windows::Windows;
+
+    unsafe extern "C" fn late(ended: *mut c_void) {
+        std::thread::sleep(std::time::Duration::from_millis(120));
+        // SAFETY: the test's own.
+        unsafe { &*ended.cast::<AtomicBool>() }.store(true, Ordering::SeqCst);
+    }
+
+    let ended = AtomicBool::new(false);
+    let spawn = || {
+        let context = std::ptr::from_ref(&ended).cast_mut().cast();
+        // SAFETY: the flag outlives the driver, which waits for the thread.
+        unsafe { Windows.thread_spawn(late, context, ThreadPriority::Default, c"late") }
+    };
+    with_driver(|machine, _| {
+        // The first allocation, and then the thread itself.
+        for nth in 1..=2 {
+            machine.fail(nth);
+            assert!(spawn().is_err(), "call {nth} failed");
+            machine.fail(0);
+        }
+        spawn().unwrap();
+        assert!(!ended.load(Ordering::SeqCst));
+    });
+    assert!(ended.load(Ordering::SeqCst), "unloading waits");
+}

@@ -404,13 +404,20 @@ extern "system" fn KeRevertToUserAffinityThread() {
 
 #[unsafe(no_mangle)]
 extern "system" fn PsCreateSystemThread(
-    _thread: *mut Handle,
+    thread: *mut Handle,
     _access: u32,
     _attributes: *const crate::nt::ObjectAttributes,
     _process: Handle,
     _client: *mut c_void,
-    _start: crate::nt::sys::StartRoutine,
-    _context: *mut c_void,
+    start: crate::nt::sys::StartRoutine,
+    context: *mut c_void,
 ) -> NtStatus {
-    NtStatus::INSUFFICIENT_RESOURCES
+    at_most(PASSIVE_LEVEL, "PsCreateSystemThread");
+    if fails() {
+        return NtStatus::INSUFFICIENT_RESOURCES;
+    }
+    let context = context as usize;
+    std::thread::spawn(move || unsafe { start(context as *mut c_void) });
+    unsafe { *thread = super::memory::new_handle(0) as Handle };
+    NtStatus::SUCCESS
 }

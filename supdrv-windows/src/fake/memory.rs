@@ -384,7 +384,8 @@ extern "system" fn MmUnmapIoSpace(address: *mut c_void, bytes: usize) {
 
 // ---- sections, handles ----
 
-fn new_handle(value: usize) -> usize {
+/// A handle of the kernel's.
+pub fn new_handle(value: usize) -> usize {
     with(|state| {
         let handle = state.account.handles.last_key_value().map_or(0x8000, |(last, _)| last + 4);
         state.account.handles.insert(handle, value);
