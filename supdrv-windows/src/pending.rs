@@ -20,7 +20,7 @@ use crate::Windows;
 use crate::irp::{Control, complete};
 use crate::kernel;
 use crate::nt::sys;
-use crate::nt::{DeviceObject, NtStatus};
+use crate::nt::{DELAYED_QUEUE, DeviceObject, NtStatus};
 use crate::record::Inside;
 use crate::state;
 
@@ -97,8 +97,6 @@ pub fn defer(control: Control, inside: Inside) -> core::result::Result<NtStatus,
     unsafe { sys::IoQueueWorkItem(item, handle, DELAYED_QUEUE, address.as_ptr().cast()) };
     Ok(NtStatus::PENDING)
 }
-
-const DELAYED_QUEUE: u32 = 1;
 
 fn prepare() -> Result<(Box<Deferred, Windows>, *mut c_void)> {
     let no_memory = supdrv_core::abi::status::VERR_NO_MEMORY;

@@ -74,6 +74,9 @@ pub const APC_LEVEL: Irql = 1;
 /// No scheduling.
 pub const DISPATCH_LEVEL: Irql = 2;
 
+/// The queue of work items that may take their time.
+pub const DELAYED_QUEUE: u32 = 1;
+
 /// A processor mode.
 pub type Mode = i8;
 /// The kernel.
