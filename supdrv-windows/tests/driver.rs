@@ -739,3 +739,35 @@ fn a_thread_of_a_module_ends_before_the_driver_does() {
     });
     assert!(ended.load(Ordering::SeqCst), "unloading waits");
 }
+
+#[test]
+fn a_buffer_that_is_not_aligned_as_the_kernel_aligns_them_is_refused() {
+    with_driver(|_, driver| {
+        let file = driver.open(SYS).unwrap();
+        for shift in [1, 2, 3, 5, 6, 7] {
+            let (mut packet, code) = (cookie(), code(Function::Cookie));
+            let result = file.control_at(major::DEVICE_CONTROL, code, &mut packet, 48, 56, shift);
+            assert_eq!(result, Err(NtStatus::INVALID_PARAMETER), "{shift}");
+            assert_eq!(packet, cookie(), "nothing comes back");
+        }
+        assert!(shake_hands(&file).is_ok());
+    });
+}
+
+#[test]
+fn wrong_cookies_and_foreign_handles_change_nothing() {
+    const INVALID_HANDLE: i32 = -4;
+    let machine = emulated();
+    let driver = machine.load().unwrap();
+    let (mine, other) = (driver.open(SYS).unwrap(), driver.open(SYS).unwrap());
+    let (cookies, others) = (shake_hands(&mine).unwrap(), shake_hands(&other).unwrap());
+    let handle = semaphore(&mine, &cookies);
+    assert_eq!(wait(&other, &others, handle), Ok(INVALID_HANDLE), "another session's");
+    assert_eq!(wait(&mine, &cookies, handle + 1), Ok(INVALID_HANDLE), "nobody's");
+    let wrong =
+        CookieOut { cookie: cookies.cookie ^ 1, ..CookieOut::read_from_bytes(cookies.as_bytes()).unwrap() };
+    assert!(wait(&mine, &wrong, handle).is_err());
+    drop((mine, other));
+    driver.unload();
+    assert_clean(&machine);
+}

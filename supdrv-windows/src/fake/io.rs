@@ -333,10 +333,26 @@ impl File {
         in_bytes: u32,
         out_bytes: u32,
     ) -> Result<usize, Refusal> {
+        self.control_at(function, code, packet, in_bytes, out_bytes, 0)
+    }
+
+    /// The same with a buffer that begins that many bytes behind an aligned address, as another driver may send it.
+    ///
+    /// # Errors
+    /// The request's status.
+    pub fn control_at(
+        &self,
+        function: usize,
+        code: u32,
+        packet: &mut [u8],
+        in_bytes: u32,
+        out_bytes: u32,
+        shift: usize,
+    ) -> Result<usize, Refusal> {
         let room = in_bytes.max(out_bytes) as usize;
         // Kernel memory that isn't zero.
-        let mut words: Vec<u64> = std::vec![0xa5a5_a5a5_a5a5_a5a5; room.div_ceil(8) + 1];
-        let buffer = words.as_mut_ptr().cast::<u8>();
+        let mut words: Vec<u64> = std::vec![0xa5a5_a5a5_a5a5_a5a5; (room + shift).div_ceil(8) + 1];
+        let buffer = unsafe { words.as_mut_ptr().cast::<u8>().add(shift) };
         let input = packet.len().min(in_bytes as usize);
         unsafe { core::ptr::copy(packet.as_ptr(), buffer, input) };
         let buffer_or_null = if room == 0 { core::ptr::null_mut() } else { buffer };
