@@ -585,10 +585,9 @@ impl<O: SupdrvOs> Objects<O> {
     }
 
     /// Bars `[base, base + size_bytes)`: until [`unbar`](Self::unbar), no destructor inside begins; objects with such ones die without. One area at a
-    /// time. `false`, and nothing happens, while a destructor inside runs in another thread. Class T.
+    /// time. `false`, and nothing happens, while a destructor inside runs in another thread, or is still to be called. Class T.
     #[must_use]
     pub fn bar(&self, base: usize, size_bytes: usize) -> bool {
-        self.bury();
         let thread = self.os.thread_handle();
         let mut registry = self.registry.lock();
         if registry.is_busy(base, size_bytes, thread) {

@@ -374,6 +374,7 @@ impl<O: SupdrvOs> Loader<O> {
                 return;
             }
             drop(images);
+            session.driver().objects().bury();
             self.os.sleep_ms(1);
         }
     }
