@@ -20,8 +20,11 @@ impl Clock {
         Self { wraps: 0, last_ms: 0 }
     }
 
-    /// Nanoseconds since boot, given the kernel's counter `now_ms` in milliseconds. Never less than before. Class I.
-    pub fn nanoseconds(&mut self, now_ms: u32) -> u64 {
+    /// Nanoseconds since boot; `read` gives the kernel's counter in milliseconds. Never less than before. Class I.
+    ///
+    /// The counter is read here, and thus under the lock: readings that arrive in another order than they were taken in look like a wrap.
+    pub fn nanoseconds(&mut self, read: impl FnOnce() -> u32) -> u64 {
+        let now_ms = read();
         if now_ms < self.last_ms {
             self.wraps = self.wraps.saturating_add(1);
         }
