@@ -4,6 +4,7 @@ mod bench;
 mod book;
 mod coverage;
 mod cross;
+mod darwin;
 mod demo;
 mod freebsd;
 mod images;
