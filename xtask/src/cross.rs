@@ -21,6 +21,7 @@ pub fn build_rust(package: &str, triple: &str) -> Result<PathBuf> {
     cargo.args(["-Z", "build-std=core,alloc,compiler_builtins"]);
     cargo.args(["-Z", "build-std-features=compiler-builtins-mem"]);
     cargo.arg("--target").arg(&file).arg("--target-dir").arg(&folder);
+    cargo.env("MACOSX_DEPLOYMENT_TARGET", "10.12");
     long_step(&format!("building {package} for {triple}"), &mut cargo)?;
     Ok(folder.join(triple).join("kern").join(format!("lib{}.a", package.replace('-', "_"))))
 }
@@ -228,7 +229,8 @@ impl Inspection {
         self.check_instructions()
     }
 
-    fn check_instructions(&mut self) -> Result<()> {
+    /// Checks that there are no floating point instructions, and no stores below the stack pointer.
+    pub fn check_instructions(&mut self) -> Result<()> {
         let code = run(command("llvm-objdump-19", &["-d", "--no-show-raw-insn"]).arg(&self.path))?;
         let floating = code
             .lines()

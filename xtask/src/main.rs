@@ -35,6 +35,7 @@ usage: cargo xtask COMMAND
                          freebsd vboxdrv.ko for FreeBSD 14 and 15; the newer one's path
                          solaris vboxdrv, a kernel module for illumos on amd64
                          windows VBoxDrv.sys for x64
+                         darwin  VBoxDrv.kext for Intel Macs, 10.6 and later
                          book    this project's documentation, by mdBook; its first page
                          supctl-windows  the client for Windows
                          legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd, solaris,
@@ -54,6 +55,7 @@ fn build(artefact: &str) -> Result<()> {
         "freebsd" => freebsd::build()?,
         "solaris" => solaris::build()?,
         "windows" => windows::build()?,
+        "darwin" => darwin::build()?,
         "book" => book::build()?,
         "supctl-windows" => windows::build_supctl()?,
         other => return Err(format!("no artefact is called {other:?}; see `cargo xtask help`").into()),
