@@ -21,6 +21,7 @@ const STEPS: &[Step] = &[
     Step { name: "freebsd module", run: freebsd::check },
     Step { name: "solaris module", run: solaris::check },
     Step { name: "darwin extension", run: darwin::check },
+    Step { name: "darwin classes on the host", run: darwin::run_shell },
     Step { name: "windows image", run: windows::check },
     Step { name: "windows driver in wine", run: windows::test },
     Step { name: "C libraries for all targets", run: || legacy::build_all().map(|_| Tally::one(true)) },

@@ -4,13 +4,14 @@ mod inspect;
 mod link;
 mod load;
 mod plist;
+mod run;
 mod vtables;
 
 use std::path::{Path, PathBuf};
 
 use crate::cross::{build_rust, clang_headers, collect};
 use crate::report::{Result, Tally};
-use crate::tools::{command, root, run, target, write_if_changed};
+use crate::tools::{command, root, target, write_if_changed};
 use link::{Input, Options, link};
 
 /// The extension's name among those of the system.
@@ -74,7 +75,7 @@ fn compile(source: &str, folder: &Path, flags: &[&str]) -> Result<PathBuf> {
     clang.arg("-isystem").arg(clang_headers()?);
     clang.arg(format!("-DSUPDRV_IDENTIFIER=\"{IDENTIFIER}\"")).arg(format!("-DSUPDRV_VERSION=\"{VERSION}\""));
     clang.arg("-c").arg(root().join("supdrv-darwin/shell").join(source)).arg("-o").arg(&object);
-    run(&mut clang)?;
+    crate::tools::run(&mut clang)?;
     Ok(object)
 }
 
@@ -125,4 +126,9 @@ fn bundle(file: &[u8]) -> Result<PathBuf> {
 /// Builds, and inspects what was built.
 pub fn check() -> Result<Tally> {
     inspect::bundle(&build()?)
+}
+
+/// Runs the C++ half, linked by itself: the functions of Rust are among its imports.
+pub fn run_shell() -> Result<Tally> {
+    run::scenario("shell.c", &link_files(&compile_shell()?, &[], &[])?)
 }
