@@ -11,6 +11,7 @@ mod images;
 mod kernel;
 mod legacy;
 mod linux;
+mod os2;
 mod panics;
 mod qemu;
 mod report;
@@ -36,6 +37,7 @@ usage: cargo xtask COMMAND
                          solaris vboxdrv, a kernel module for illumos on amd64
                          windows VBoxDrv.sys for x64
                          darwin  VBoxDrv.kext for Intel Macs, 10.6 and later
+                         os2     the objects of VBoxDrv.sys for OS/2, and what links them; the folder
                          book    this project's documentation, by mdBook; its first page
                          supctl-windows  the client for Windows
                          legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd, solaris,
@@ -56,6 +58,7 @@ fn build(artefact: &str) -> Result<()> {
         "solaris" => solaris::build()?,
         "windows" => windows::build()?,
         "darwin" => darwin::build()?,
+        "os2" => os2::build()?,
         "book" => book::build()?,
         "supctl-windows" => windows::build_supctl()?,
         other => return Err(format!("no artefact is called {other:?}; see `cargo xtask help`").into()),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::report::{Result, Tally};
 use crate::tools::{command, need, say};
-use crate::{book, darwin, demo, freebsd, legacy, panics, solaris, windows};
+use crate::{book, darwin, demo, freebsd, legacy, os2, panics, solaris, windows};
 
 struct Step {
     name: &'static str,
@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     Step { name: "solaris module", run: solaris::check },
     Step { name: "darwin extension", run: darwin::check },
     Step { name: "darwin classes on the host", run: darwin::run_shell },
+    Step { name: "os2 driver", run: os2::check },
     Step { name: "windows image", run: windows::check },
     Step { name: "windows driver in wine", run: windows::test },
     Step { name: "C libraries for all targets", run: || legacy::build_all().map(|_| Tally::one(true)) },
