@@ -37,7 +37,7 @@ usage: cargo xtask COMMAND
                          solaris vboxdrv, a kernel module for illumos on amd64
                          windows VBoxDrv.sys for x64
                          darwin  VBoxDrv.kext for Intel Macs, 10.6 and later
-                         os2     the objects of VBoxDrv.sys for OS/2, and what links them; the folder
+                         os2     VBoxDrv.sys for OS/2, with its objects and what links them elsewhere
                          book    this project's documentation, by mdBook; its first page
                          supctl-windows  the client for Windows
                          legacy --target T   libsupdrv_core.a for C drivers; T is linux, windows, darwin, freebsd, solaris,

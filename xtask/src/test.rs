@@ -62,6 +62,7 @@ const TEST_TOOLS: &[&str] = &[
     "g++",
     "g++-mingw-w64-x86-64",
     "gcc-multilib",
+    "nasm",
     "g++-multilib",
     "clang",
     "llvm-19",

@@ -4,7 +4,7 @@
 //! that OS/2's linkers expect in front; the kernel's names don't have one.
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::collections::HashMap;
 

@@ -11,6 +11,7 @@ use super::symbols::Symbols;
 use super::{Objects, RUST_GLOBALS, read};
 use crate::cross::Inspection;
 use crate::report::{Result, Tally};
+use crate::tools::{command, need, run};
 
 /// Segments in the order in which they are linked: name, class, 32 bits.
 const SEGMENTS: [(&str, &str, bool); 7] = [
@@ -146,6 +147,16 @@ fn is_header(shell: &Module, header: &Header) -> bool {
         && bytes[0x12..0x1a] == [0; 8]
         && bytes[0x1a..] == [3, 0, 0, 0]
         && inside.count() == 1 + usize::from(header.has_idc) + if header.next.is_some() { 2 } else { 0 }
+}
+
+/// The linked driver, as other tools see it.
+pub fn inspect_driver(driver: &Path) -> Result<Tally> {
+    need(&["file"])?;
+    let mut inspection = Inspection::of(driver)?;
+    let kind = run(command("file", &["--brief"]).arg(driver))?;
+    inspection
+        .check(&format!("is, to others, {}", kind.trim()), kind.contains("LX for OS/2 (device driver)"));
+    Ok(inspection.result())
 }
 
 /// Before the conversion: what the code does, and doesn't.

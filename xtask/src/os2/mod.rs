@@ -2,14 +2,17 @@
 
 mod elf;
 mod inspect;
+mod link;
+mod lx;
 mod omf;
 mod symbols;
 
 use std::path::{Path, PathBuf};
 
-use crate::cross::{build_rust, collect, link_relocatable};
+use crate::cross::{build_rust, link_relocatable};
 use crate::report::{Result, Tally};
-use crate::tools::{command, need, root, run, target};
+use crate::tools::{command, copy_if_changed, need, root, run, target, write_if_changed};
+use omf::Module;
 use symbols::Symbols;
 
 /// What the assembly half and sibling drivers call.
@@ -53,29 +56,40 @@ fn build_objects() -> Result<Objects> {
     Ok(Objects { shell, rust, elf })
 }
 
-/// Builds the objects and what links them on a machine that has a linker for OS/2; returns the folder.
-pub fn build() -> Result<PathBuf> {
-    package(&build_objects()?)
+/// As `bldlevel` wants it.
+fn description() -> String {
+    format!("@#supdrv:{}#@ Host support driver", env!("CARGO_PKG_VERSION"))
 }
 
+/// Links the driver, and puts it together with what installs it and what links it elsewhere; returns the driver.
 fn package(objects: &Objects) -> Result<PathBuf> {
-    let packaging = shim().join("packaging");
-    collect(
-        &target("os2/kit")?,
-        &[
-            (objects.shell.clone(), "shell.obj"),
-            (objects.rust.clone(), "supdrv.obj"),
-            (packaging.join("vboxdrv.def"), "vboxdrv.def"),
-            (packaging.join("vboxdrv.lnk"), "vboxdrv.lnk"),
-            (packaging.join("config.sys"), "config.sys"),
-            (packaging.join("README"), "README"),
-        ],
-    )
+    let modules = [Module::parse(&read(&objects.shell)?)?, Module::parse(&read(&objects.rust)?)?];
+    let names = lx::Names { module: "VBOXDRV", description: &description() };
+    let folder = target("os2/package")?;
+    let driver = folder.join("VBoxDrv.sys");
+    write_if_changed(&driver, &lx::write(&link::link(&modules)?, &names)?)?;
+    for (object, name) in [(&objects.shell, "shell.obj"), (&objects.rust, "supdrv.obj")] {
+        copy_if_changed(object, &folder.join(name))?;
+    }
+    for name in ["vboxdrv.def", "vboxdrv.lnk", "config.sys", "readme"] {
+        let text = String::from_utf8(read(&shim().join("packaging").join(name))?)?;
+        // Lines end as they do there.
+        let text = text.replace("@DESCRIPTION@", &description()).replace('\n', "\r\n");
+        write_if_changed(&folder.join(name), text.as_bytes())?;
+    }
+    Ok(driver)
+}
+
+/// Builds `VBoxDrv.sys`; beside it are the objects and what links them on OS/2.
+pub fn build() -> Result<PathBuf> {
+    package(&build_objects()?)
 }
 
 /// Builds, and inspects what was built.
 pub fn check() -> Result<Tally> {
     let objects = build_objects()?;
-    package(&objects)?;
-    inspect::inspect(&objects)
+    let driver = package(&objects)?;
+    let mut tally = inspect::inspect(&objects)?;
+    tally.add(inspect::inspect_driver(&driver)?);
+    Ok(tally)
 }

@@ -24,7 +24,7 @@ const SOURCE: &str = r#"
     }
 "#;
 
-fn compiled(name: &str, source: &str) -> Vec<u8> {
+pub fn compiled(name: &str, source: &str) -> Vec<u8> {
     let folder = target("os2/tests").unwrap();
     let (source_file, object) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.o")));
     std::fs::write(&source_file, source).unwrap();
