@@ -4,6 +4,7 @@ mod elf;
 mod inspect;
 mod link;
 mod lx;
+mod machine;
 mod omf;
 mod symbols;
 
@@ -92,4 +93,9 @@ pub fn check() -> Result<Tally> {
     let mut tally = inspect::inspect(&objects)?;
     tally.add(inspect::inspect_driver(&driver)?);
     Ok(tally)
+}
+
+/// Builds, and runs what was built in an emulated machine.
+pub fn test() -> Result<Tally> {
+    machine::test(&build()?)
 }

@@ -1,0 +1,282 @@
+/* What the driver does when it is really there: loaded, entered through its 16-bit headers, with its own thunks. */
+#include "machine.h"
+
+#define DONE 0x0100
+#define UNKNOWN_COMMAND 0x8103
+#define GENERAL_FAILURE 0x810c
+#define INIT_FAILED 0x810f
+#define INIT_FAILED_QUIETLY 0x8115
+
+#define HEADER_1 0x00
+#define HEADER_2 0x20
+
+static u32 passed, failed;
+/* Packets lie within one selector; users' memory is below the kernel's. */
+static u8 packet[64] __attribute__((aligned(16)));
+static u8 *const user = (u8 *)0x00900000;
+static const u8 *file;
+static u32 file_bytes;
+
+static void check(const char *what, int as_it_should)
+{
+    print(as_it_should ? "ok     " : "FAILED ");
+    print(what);
+    print("\n");
+    if (as_it_should)
+        passed++;
+    else
+        failed++;
+}
+
+static void new_packet(u8 command, u8 bytes)
+{
+    set_memory(packet, 0xee, sizeof packet);
+    set_memory(packet, 0, 13);
+    packet[0] = bytes;
+    packet[2] = command;
+    /* Stale, and of no meaning. */
+    packet[3] = 0x5a;
+}
+
+static void put_word(void *to, u16 value) { copy_memory(to, &value, 2); }
+static void put_dword(void *to, u32 value) { copy_memory(to, &value, 4); }
+
+static u16 command(u16 header, u8 number)
+{
+    new_packet(number, 13);
+    return request(header, packet);
+}
+
+static u16 with_sfn(u8 number, u16 sfn)
+{
+    new_packet(number, 15);
+    put_word(packet + 13, sfn);
+    return request(HEADER_1, packet);
+}
+
+static u16 init(u16 header)
+{
+    extern void devhlp_16(void);
+    static char arguments[] = "C:\\VBOXDRV.SYS /option";
+    new_packet(0, 30);
+    put_word(packet + 14, (u32)devhlp_16 - (u32)code16);
+    put_word(packet + 16, CODE16);
+    set_selector(USER, (u32)arguments, 0xffff, DATA_ACCESS, 0);
+    put_word(packet + 18, 0);
+    put_word(packet + 20, USER);
+    return request(header, packet);
+}
+
+static u16 ioctl(u16 sfn, u8 category, u8 function, u32 parameter, u16 bytes)
+{
+    new_packet(0x10, 0x1d);
+    packet[13] = category;
+    packet[14] = function;
+    put_dword(packet + 15, parameter);
+    put_dword(packet + 19, 0);
+    put_word(packet + 23, sfn);
+    put_word(packet + 25, bytes);
+    put_word(packet + 27, 0);
+    return request(HEADER_1, packet);
+}
+
+/* A handshake in a user's memory; its 16:16 address. */
+static u32 handshake(void)
+{
+    static const char magic[16] = "The Magic Word!";
+    set_memory(user, 0, 4096);
+    put_dword(user, 0x69726f74);
+    put_dword(user + 8, 0x30);
+    put_dword(user + 12, 0x30);
+    put_dword(user + 16, 0x42000042);
+    put_dword(user + 20, 0xffffffff);
+    copy_memory(user + 24, magic, 16);
+    put_dword(user + 40, 0x001a0007);
+    put_dword(user + 44, 0x001a0000);
+    set_selector(USER, (u32)user, 0xffff, DATA_ACCESS, 0);
+    return USER << 16;
+}
+
+static int load(const u32 *bases)
+{
+    reset_state();
+    unclean_thunk = 0;
+    return load_driver(file, file_bytes, bases, &current);
+}
+
+static int is_zero(const u8 *bytes, u32 count)
+{
+    while (count--)
+        if (*bytes++)
+            return 0;
+    return 1;
+}
+
+static void failed_start(void)
+{
+    static const u32 bases[8] = { 0x20030000, 0x20010000, 0x21000000, 0x20070000 };
+    check("the image can be loaded", load(bases));
+    check("an open before INIT fails, and nothing is begun", with_sfn(0x0d, 5) == INIT_FAILED && !state.devhlp_calls);
+    check("header 1's INIT succeeds by itself", init(HEADER_1) == DONE && state.opens == 0);
+    state.fail_virt_to_lin = 1;
+    check("header 2's INIT fails without a word if ring 0 isn't to be had", init(HEADER_2) == INIT_FAILED);
+    check("it said so in no message, and gives its memory back", !state.screen_bytes && is_zero(packet + 14, 4));
+    check("ring 0 was asked once", state.opens == 1 && state.closes == 0);
+    state.fail_virt_to_lin = 0;
+    check("later opens fail", with_sfn(0x0d, 6) == INIT_FAILED);
+    check("other requests aren't known", command(HEADER_1, 0x1c) == UNKNOWN_COMMAND);
+    check("a second INIT isn't known", init(HEADER_1) == UNKNOWN_COMMAND && init(HEADER_2) == UNKNOWN_COMMAND);
+    check("no clock ticks are wanted", state.timer == 0);
+}
+
+static void headers(void)
+{
+    u8 *first = flat(current.selector[0], HEADER_1), *second;
+    check("header 1 is at the start of the data, and leads to header 2",
+          word_at(first) == HEADER_2 && word_at(first + 2) == current.selector[0]);
+    second = flat(word_at(first + 2), word_at(first));
+    check("header 2 is the last", dword_at(second) == 0xffffffff);
+}
+
+static void start(void)
+{
+    u16 code_end, data_end;
+    /* Elsewhere, in another order. */
+    static const u32 bases[8] = { 0x20510000, 0x20220000, 0x20800000, 0x20400000 };
+    check("the image can be loaded elsewhere", load(bases));
+    headers();
+    check("header 2 knows INIT alone", command(HEADER_2, 0x0d) == UNKNOWN_COMMAND && state.opens == 0);
+    check("header 1's INIT succeeds", init(HEADER_1) == DONE);
+    code_end = word_at(packet + 14);
+    data_end = word_at(packet + 16);
+    check("header 2's INIT succeeds", init(HEADER_2) == DONE);
+    check("both say the same of what stays", word_at(packet + 14) == code_end && word_at(packet + 16) == data_end);
+    check("less than what is there stays",
+          code_end && code_end < current.size[1] && data_end >= HEADER_2 + 0x1e && data_end < current.size[0]);
+    check("it opened and closed the device once", state.opens == 1 && state.closes == 1);
+    check("it printed a line", state.screen_bytes > 10 && state.screen[state.screen_bytes - 1] == '\n');
+    print("       ");
+    print(state.screen);
+    check("there is no unit", packet[13] == 0);
+    /* What INIT said isn't needed any more, isn't there any more. */
+    set_selector(current.selector[0], current.base[0], data_end - 1, DATA_ACCESS, 0);
+    set_selector(current.selector[1], current.base[1], code_end - 1, CODE_ACCESS, 0);
+    set_memory((u8 *)current.base[0] + data_end, 0xcc, current.size[0] - data_end);
+    set_memory((u8 *)current.base[1] + code_end, 0xcc, current.size[1] - code_end);
+    check("a second INIT isn't known", init(HEADER_1) == UNKNOWN_COMMAND && init(HEADER_2) == UNKNOWN_COMMAND);
+}
+
+static void requests(void)
+{
+    u32 address;
+    check("the device can be opened", with_sfn(0x0d, 5) == DONE);
+    address = handshake();
+    check("a handshake succeeds", ioctl(5, 0xc0, 1, address, 24) == DONE && dword_at(user + 20) == 0);
+    check("its answer is in the user's memory", dword_at(user + 24) != 0 && dword_at(user + 0x20) == 0x001a0007
+          && dword_at(user + 0x2c) >= 0x20000000);
+    check("the packet says how long it is", word_at(packet + 25) == 24 && word_at(packet + 27) == 0);
+    handshake();
+    check("a parameter packet of another size is refused", ioctl(5, 0xc0, 1, address, 25) == GENERAL_FAILURE);
+    check("a null pointer is refused", ioctl(5, 0xc0, 1, 0x00030000, 24) == GENERAL_FAILURE);
+    check("another file has no session", ioctl(6, 0xc0, 1, address, 24) == GENERAL_FAILURE);
+    check("another category isn't known", ioctl(5, 0x85, 1, address, 24) == UNKNOWN_COMMAND);
+    check("a fast request without a machine fails", ioctl(5, 0xc1, 0x42, 0, 0) == GENERAL_FAILURE);
+    state.fail_virt_to_lin = 1;
+    check("a pointer that the kernel can't resolve is refused", ioctl(5, 0xc0, 1, address, 24) == GENERAL_FAILURE);
+    state.fail_virt_to_lin = 0;
+    check("writes aren't known", command(HEADER_1, 0x08) == UNKNOWN_COMMAND);
+    check("the device can be closed", with_sfn(0x0e, 5) == DONE);
+    check("then it has no session", ioctl(5, 0xc0, 1, address, 24) == GENERAL_FAILURE);
+}
+
+/* The log goes to a physical address, by way of a selector that is just long enough. */
+static void reads(void)
+{
+    u8 *buffer = user + 0x2345;
+    u16 count;
+    set_memory(buffer, 0xaa, 600);
+    new_packet(0x04, 24);
+    packet[13] = 0;
+    put_dword(packet + 14, (u32)buffer);
+    put_word(packet + 18, 500);
+    put_dword(packet + 20, 0);
+    put_word(packet + 22, 5);
+    check("the log can be read", request(HEADER_1, packet) == DONE);
+    count = word_at(packet + 18);
+    check("no more than was asked for was written", count <= 500 && buffer[count] == 0xaa && buffer[500] == 0xaa);
+    check("and all that it says was", !count || (buffer[0] != 0xaa && buffer[count - 1] != 0xaa));
+}
+
+static void ticks(void)
+{
+    struct registers before = { .eax = 0x11112222, .ebx = 0x33334444, .ecx = 0x55556666, .edx = 0x77778888,
+                                .esi = 0x9999aaaa, .edi = 0xbbbbcccc, .ebp = 0xddddeeee, .es = VARIABLES };
+    struct registers after;
+    int same = 1;
+    check("clock ticks are wanted", state.timer != 0);
+    before.ds = PACKET;
+    before.ip = state.timer;
+    before.cs = current.selector[1];
+    for (u32 tick = 0; tick < 100; tick++) {
+        advance_clock(32);
+        after = call(before);
+        for (u32 at = 0; at < sizeof before; at++)
+            same &= ((u8 *)&before)[at] == ((u8 *)&after)[at];
+    }
+    check("100 ticks later all registers are what they were", same);
+}
+
+static void siblings(void)
+{
+    u8 block[32], *header = flat(current.selector[0], HEADER_1);
+    u8 connect[0x20];
+    int (*idc)(u32 code, void *packet);
+    struct registers with = { .ds = current.selector[0], .cs = current.selector[1], .ip = word_at(header + 8) };
+
+    check("header 1 has an entry for siblings", (word_at(header + 4) & 0x4000) && with.ip);
+    set_memory(block, 0xee, sizeof block);
+    set_selector(IDC_BLOCK, (u32)block, sizeof block - 1, DATA_ACCESS, 0);
+    with.argument = IDC_BLOCK << 16;
+    call(with);
+    check("it fills in its version and its function",
+          dword_at(block) == 0x00010000 && dword_at(block + 4) == 0 && dword_at(block + 8) >= current.base[2]
+          && dword_at(block + 8) < current.base[2] + current.size[2]);
+    check("20 bytes and no more", is_zero(block + 12, 8) && block[20] == 0xee);
+    idc = (void *)dword_at(block + 8);
+    set_memory(connect, 0, sizeof connect);
+    put_dword(connect, 0x20);
+    put_dword(connect + 0x10, 0x69726f74);
+    put_dword(connect + 0x14, 0x00010000);
+    put_dword(connect + 0x18, 0x00010000);
+    check("a sibling can connect", idc(0xc0ffee01, connect) == 0 && dword_at(connect + 4) == 0
+          && dword_at(connect + 8) != 0 && dword_at(connect + 8) == dword_at(connect + 0x10));
+    put_dword(connect, 0x10);
+    check("and disconnect", idc(0xc0ffee02, connect) == 0);
+    put_dword(connect + 8, 0);
+    check("others than it are refused", idc(0xc0ffee03, connect) == -2);
+}
+
+static void print_decimal(u32 number)
+{
+    if (number >= 10)
+        print_decimal(number / 10);
+    print((char[]) { '0' + number % 10, 0 });
+}
+
+void run_tests(const u8 *driver, u32 bytes)
+{
+    file = driver;
+    file_bytes = bytes;
+    failed_start();
+    start();
+    requests();
+    reads();
+    ticks();
+    siblings();
+    check("the machine can go down", command(HEADER_1, 0x1c) == DONE);
+    check("stack pointers were always clean for the kernel's thunks", unclean_thunk == 0);
+    print_decimal(passed);
+    print(" passed, ");
+    print_decimal(failed);
+    print(" failed\n");
+}
