@@ -1,6 +1,6 @@
 //! Request packets of the strategy routine.
 //!
-//! The 16-bit half hands over a copy of the packet; nothing here reads it twice. What the driver doesn't serve, and what is too short
+//! What is parsed is a copy of the packet, so that nothing is read twice. What the driver doesn't serve, and what is too short
 //! for its command, is an unknown command to the kernel.
 
 /// The request was served.
@@ -17,6 +17,13 @@ pub const CATEGORY_FAST: u8 = 0xc1;
 
 /// Parameter bytes of an ordinary ioctl: clients announce the request's header only.
 pub const PARAMETER_BYTES: u16 = 24;
+
+/// No packet of a request that is served has fields beyond this.
+pub const MAX_PACKET_BYTES: usize = 0x1d;
+/// Where an ioctl's packet has the bytes of the parameter packet, followed by those of the data packet.
+pub const IOCTL_LENGTHS: usize = 0x19;
+/// Where a read's packet has the number of bytes.
+pub const READ_COUNT: usize = 0x12;
 
 const COMMAND: usize = 2;
 const FIELDS: usize = 0x0d;
@@ -38,6 +45,12 @@ pub struct FarPointer {
 }
 
 impl FarPointer {
+    /// As one number, the selector in its upper half.
+    #[must_use]
+    pub const fn word(self) -> u32 {
+        (self.selector as u32) << 16 | self.offset as u32
+    }
+
     /// Whether it points nowhere.
     #[must_use]
     pub const fn is_null(self) -> bool {
@@ -78,6 +91,15 @@ impl Ioctl {
             return Err(GENERAL_FAILURE);
         }
         Ok(())
+    }
+
+    /// Checks what a fast request's packet has to look like: none, or one of `bytes`. Class I.
+    ///
+    /// # Errors
+    /// [`GENERAL_FAILURE`].
+    pub fn check_fast(&self, bytes: usize) -> Result<(), u16> {
+        let fits = self.parameter.is_null() || usize::from(self.parameter_bytes) == bytes;
+        if fits && self.data.is_null() { Ok(()) } else { Err(GENERAL_FAILURE) }
     }
 }
 
