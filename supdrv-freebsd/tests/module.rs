@@ -25,7 +25,7 @@ use supdrv_core::os::OsLog;
 use supdrv_freebsd::FreeBsd;
 use zerocopy::FromZeros;
 
-fakekernel::shim_suite!(Calls; common, shared_files, foreign_programs);
+fakekernel::shim_suite!(Calls; common, unloading, restricted_node, shared_files, foreign_programs);
 
 #[test]
 fn other_events_of_modules_are_not_for_this_one() {
@@ -169,7 +169,7 @@ fn children_do_not_get_the_mappings() {
     let kernel = loaded::<Calls>();
     let process = root();
     let client = client::<Calls>(&process);
-    hold_everything(&client, &vec![0_u8; 3 * PAGE]);
+    hold_everything::<Calls>(&client, &vec![0_u8; 3 * PAGE]);
     assert!(!fake::has_inherited_mappings(&process));
     drop(client);
     exit(&process, Vec::new());

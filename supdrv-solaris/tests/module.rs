@@ -19,7 +19,7 @@ use supdrv_core::abi::status::{VERR_NOT_SUPPORTED, VERR_VMX_IN_VMX_ROOT_MODE};
 use supdrv_core::os::OsHwVirt;
 use supdrv_solaris::Solaris;
 
-fakekernel::shim_suite!(Calls; common, shared_files, foreign_programs);
+fakekernel::shim_suite!(Calls; common, unloading, restricted_node, shared_files, foreign_programs);
 
 #[test]
 fn a_refused_detach_says_why() {

@@ -49,6 +49,12 @@ pub trait SystemCalls: Send + Sync + 'static {
 
     /// What exists in the driver.
     fn counters() -> Option<Counters>;
+
+    /// How a fast call ends that finds no VM.
+    #[must_use]
+    fn fast_refusal() -> Refused {
+        Refused::Status(VERR_INTERNAL_ERROR)
+    }
 }
 
 /// A machine's nodes, opened by a process of the superuser.

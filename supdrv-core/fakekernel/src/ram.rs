@@ -247,11 +247,17 @@ impl Ram {
     /// same content, and stays that way.
     #[must_use]
     pub fn adopt(&self, address: usize) -> Option<u64> {
+        self.adopt_below(address, u64::MAX)
+    }
+
+    /// The same with a page that ends at or below `highest`, on machines that have no others.
+    #[must_use]
+    pub fn adopt_below(&self, address: usize, highest: u64) -> Option<u64> {
         let address = address & !(PAGE - 1);
         if let Some(page) = self.page_at(address) {
             return Some(page);
         }
-        let phys = self.alloc(1, u64::MAX, PAGE as u64)?;
+        let phys = self.alloc(1, highest, PAGE as u64)?;
         let mut content = [0; PAGE];
         // SAFETY: the copy reports bad addresses.
         if !unsafe { crate::user::copy_in(content.as_mut_ptr(), address, PAGE) } {

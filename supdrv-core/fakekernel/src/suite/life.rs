@@ -83,6 +83,15 @@ pub fn a_sibling_driver_keeps_the_driver_loaded<S: ShimUnderTest>() {
     unload::<S>(kernel);
 }
 
+pub fn siblings_come_and_go<S: ShimUnderTest>() {
+    let kernel = loaded::<S>();
+    let siblings = [connect_sibling::<S>(), connect_sibling::<S>()];
+    assert_eq!(sessions::<S>(), 2);
+    siblings.into_iter().for_each(disconnect_sibling::<S>);
+    assert_eq!(sessions::<S>(), 0);
+    unload::<S>(kernel);
+}
+
 pub fn siblings_with_bad_packets_get_nothing<S: ShimUnderTest>() {
     let kernel = loaded::<S>();
     for request in [IdcRequest::Connect, IdcRequest::Disconnect] {

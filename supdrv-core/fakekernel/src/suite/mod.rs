@@ -4,12 +4,14 @@
 //! one line in the shim's test program makes the tests:
 //!
 //! ```ignore
-//! fakekernel::shim_suite!(fake::Calls; common, shared_files, foreign_programs);
+//! fakekernel::shim_suite!(fake::Calls; common, unloading, restricted_node, shared_files, foreign_programs);
 //! ```
 //!
 //! | group | for |
 //! | --- | --- |
 //! | `common` | every system |
+//! | `unloading` | systems that unload drivers; elsewhere `unload` stands for the end of the machine |
+//! | `restricted_node` | systems with two nodes |
 //! | `shared_files` | systems where a child inherits open files: one session until the last descriptor is closed |
 //! | `foreign_programs` | 64-bit kernels that run 32-bit programs, which the driver sends away |
 //!
@@ -27,6 +29,7 @@ use supctl::transport::{Node, Transport};
 use supdrv_core::abi::idc::IdcRequest;
 use supdrv_core::abi::ioctl::Function;
 use supdrv_core::abi::requests::{QueryFuncsOut, VtCapsOut};
+use supdrv_core::abi::status::VERR_NOT_SUPPORTED;
 
 use crate::context::Process;
 use crate::faults::Faults;
@@ -52,6 +55,10 @@ pub trait ShimUnderTest: SystemCalls + Sized {
     const EBUSY: i32 = 16;
     /// Error numbers of an open that comes while the driver is loaded or unloaded.
     const OPEN_WITHOUT_DRIVER: &'static [i32] = &[2, 6];
+    /// Whether processes have users.
+    const HAS_USERS: bool = true;
+    /// Whether the kernel can map pages of a process that are locked; if not, that is not supported.
+    const MAPS_LOCKED_PAGES: bool = true;
     /// Account of threads that sleep in the kernel.
     const SLEEPERS: &'static str = "sleepers";
     /// Account of pages of processes that the driver keeps from being paged out.
@@ -106,11 +113,9 @@ macro_rules! shim_suite {
         $crate::shim_suite!(@tests $shim, life:
             the_driver_loads_and_unloads_fifty_times_without_a_trace,
             the_conformance_suite_passes_through_the_nodes,
-            an_open_file_keeps_the_driver_loaded_and_working,
-            a_sibling_driver_keeps_the_driver_loaded,
+            siblings_come_and_go,
             siblings_with_bad_packets_get_nothing,
             nodes_that_do_not_exist_cannot_be_opened,
-            opens_that_race_with_unloads_find_the_driver_or_no_driver,
         );
         $crate::shim_suite!(@tests $shim, requests:
             requests_that_the_driver_refuses_leave_the_callers_memory_alone,
@@ -134,6 +139,18 @@ macro_rules! shim_suite {
             no_failure_inside_a_request_leaves_anything_behind,
             no_failure_while_it_unloads_leaves_anything_behind,
             every_function_of_the_list_has_failed_once,
+        );
+    };
+    (@group unloading $shim:ty) => {
+        $crate::shim_suite!(@tests $shim, life:
+            an_open_file_keeps_the_driver_loaded_and_working,
+            a_sibling_driver_keeps_the_driver_loaded,
+            opens_that_race_with_unloads_find_the_driver_or_no_driver,
+        );
+    };
+    (@group restricted_node $shim:ty) => {
+        $crate::shim_suite!(@tests $shim, requests:
+            a_fast_code_on_the_restricted_node_is_a_packet_that_is_not_there,
         );
     };
     (@group shared_files $shim:ty) => {
@@ -235,7 +252,7 @@ pub fn call<S: ShimUnderTest>(
 ///
 /// # Panics
 /// If a request fails.
-pub fn hold_everything(client: &Client, own: &[u8]) -> Allocation {
+pub fn hold_everything<S: ShimUnderTest>(client: &Client, own: &[u8]) -> Allocation {
     let pages = client.page_alloc(4, true).expect("pages");
     client.page_alloc(4, false).expect("pages");
     client.low_alloc(3).expect("low pages");
@@ -244,7 +261,12 @@ pub fn hold_everything(client: &Client, own: &[u8]) -> Allocation {
     client.sem_create(EventType::Single).expect("a semaphore");
     let first = first_page(own);
     assert_eq!(client.page_lock(first, 1).expect("locked pages").len(), 1);
-    client.page_map_kernel(first, 0, PAGE as u32).expect("a mapping of locked pages");
+    let mapped = client.page_map_kernel(first, 0, PAGE as u32);
+    if S::MAPS_LOCKED_PAGES {
+        mapped.expect("a mapping of locked pages");
+    } else {
+        assert_eq!(mapped.expect_err("no mapping of locked pages").status(), Some(VERR_NOT_SUPPORTED));
+    }
     pages
 }
 
