@@ -85,12 +85,14 @@ unsafe fn split(block: Block, bytes: usize) -> Block {
 struct Heap {
     free: Block,
     chunks: usize,
+    /// Blocks that are in use.
+    blocks: usize,
 }
 
 // SAFETY: memory of the kernel, which any thread may use under the lock.
 unsafe impl Send for Heap {}
 
-static HEAP: Guarded<Heap> = Guarded::new(Heap { free: null_mut(), chunks: 0 });
+static HEAP: Guarded<Heap> = Guarded::new(Heap { free: null_mut(), chunks: 0, blocks: 0 });
 
 /// What a block of a layout needs: bytes of payload, and its alignment.
 fn demand(layout: Layout) -> Option<(usize, usize)> {
@@ -108,6 +110,7 @@ impl Heap {
                 let block = *link;
                 let payload = (block as usize + UNIT).next_multiple_of(align);
                 if payload + bytes <= end(block) {
+                    self.blocks += 1;
                     let gap = payload - UNIT - block as usize;
                     return NonNull::new(Self::cut(link, gap, UNIT + bytes).add(1).cast());
                 }
@@ -212,9 +215,33 @@ pub fn alloc_from_chunks(layout: Layout) -> Option<NonNull<u8>> {
     Some(memory)
 }
 
+/// Whether a fake kernel has no memory for this block: the real one would be asked only now and then.
+fn is_refused() -> bool {
+    #[cfg(target_os = "none")]
+    return false;
+    #[cfg(not(target_os = "none"))]
+    {
+        unsafe extern "C" {
+            fn os2_refuses_block() -> bool;
+        }
+        // SAFETY: asks the fake kernel.
+        unsafe { os2_refuses_block() }
+    }
+}
+
+/// Blocks in use, and chunks, for the accounts of tests.
+#[cfg(not(target_os = "none"))]
+#[must_use]
+pub fn heap_use() -> (usize, usize) {
+    HEAP.with(|heap| (heap.blocks, heap.chunks))
+}
+
 /// Zeroed memory. Class T, may block.
 pub fn alloc(layout: Layout) -> Option<NonNull<u8>> {
     let (bytes, align) = demand(layout)?;
+    if is_refused() {
+        return None;
+    }
     loop {
         if let Some(memory) = alloc_from_chunks(layout) {
             return Some(memory);
@@ -237,8 +264,11 @@ pub fn alloc(layout: Layout) -> Option<NonNull<u8>> {
 /// # Safety
 /// It came from here, and nobody uses it.
 pub unsafe fn free_to_chunks(memory: NonNull<u8>) {
-    // SAFETY: the block's header is before its payload; it is the heap's again.
-    HEAP.with(|heap| unsafe { heap.put(memory.as_ptr().cast::<Header>().sub(1)) });
+    HEAP.with(|heap| {
+        heap.blocks = heap.blocks.saturating_sub(1);
+        // SAFETY: the block's header is before its payload; it is the heap's again.
+        unsafe { heap.put(memory.as_ptr().cast::<Header>().sub(1)) };
+    });
 }
 
 /// Gives a block back. Class T.

@@ -38,6 +38,8 @@ mod timers;
 #[cfg(not(target_os = "none"))]
 pub use entry::power_off;
 pub use entry::{counters, function};
+#[cfg(not(target_os = "none"))]
+pub use heap::heap_use;
 pub use os::Os2;
 
 #[cfg(feature = "kernel")]
