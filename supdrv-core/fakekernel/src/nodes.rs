@@ -50,6 +50,13 @@ pub trait SystemCalls: Send + Sync + 'static {
     /// What exists in the driver.
     fn counters() -> Option<Counters>;
 
+    /// Whether processes that share a descriptor share its session.
+    const SHARES_SESSIONS: bool = true;
+    /// Whether there is a restricted node.
+    const HAS_RESTRICTED_NODE: bool = true;
+    /// Whether the kernel can map locked pages of processes; if not, that is not supported.
+    const MAPS_LOCKED_PAGES: bool = true;
+
     /// How a fast call ends that finds no VM.
     #[must_use]
     fn fast_refusal() -> Refused {
@@ -89,7 +96,7 @@ impl<S: SystemCalls> Transport for Nodes<S> {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            other_process: true,
+            other_process: S::SHARES_SESSIONS,
             programs: false,
             shared_pages: true,
             kernel_addresses: true,
@@ -101,6 +108,14 @@ impl<S: SystemCalls> Transport for Nodes<S> {
 
     fn encoding(&self) -> Encoding {
         S::ENCODING
+    }
+
+    fn has_restricted_node(&self) -> bool {
+        S::HAS_RESTRICTED_NODE
+    }
+
+    fn maps_locked_pages(&self) -> bool {
+        S::MAPS_LOCKED_PAGES
     }
 
     fn refusal(&self, status: Status) -> Refused {

@@ -181,10 +181,10 @@ pub extern "C" fn supdrv_glue_cr0() -> c_ulong {
     0x8000_0013
 }
 
-/// Global pages and VME, no PAE.
+/// VME and global pages, without PAE; but a test of 64 bits runs in long mode.
 #[unsafe(no_mangle)]
 pub extern "C" fn supdrv_glue_cr4() -> c_ulong {
-    0x91
+    if cfg!(target_pointer_width = "64") { 0xb1 } else { 0x91 }
 }
 
 #[cfg(target_arch = "x86")]

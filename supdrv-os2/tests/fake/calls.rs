@@ -38,6 +38,9 @@ impl SystemCalls for Calls {
     type Fd = Fd;
     const NAME: &'static str = "the OS/2 driver on a fake kernel";
     const ENCODING: Encoding = Encoding::Os2;
+    const SHARES_SESSIONS: bool = false;
+    const HAS_RESTRICTED_NODE: bool = false;
+    const MAPS_LOCKED_PAGES: bool = false;
     const ENOMEM: i32 = FAILURE;
     const EFAULT: i32 = FAILURE;
     const EINVAL: i32 = FAILURE;
@@ -87,7 +90,7 @@ impl SystemCalls for Calls {
 impl ShimUnderTest for Calls {
     type Kernel = Kernel;
     const HAS_USERS: bool = false;
-    const MAPS_LOCKED_PAGES: bool = false;
+    const HAS_UNMAPPED_PAGES: bool = false;
     const LOCKED_PAGES: &'static str = memory::LOCKED_PAGES;
     const GONE_WITH_THE_SESSION: &'static [&'static str] = &[memory::LOCKED_PAGES, memory::PROCESS_MAPPINGS];
     const MUST_HAVE_FAILED: &'static [&'static str] = &[
@@ -131,7 +134,7 @@ impl ShimUnderTest for Calls {
     }
 
     fn inherit(_fd: &Fd, _child: &Arc<Process>) -> Fd {
-        unimplemented!("sessions belong to the process that opened the file")
+        panic!("sessions belong to the process that opened the file")
     }
 
     fn exit(process: &Arc<Process>) {

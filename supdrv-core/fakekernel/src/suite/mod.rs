@@ -57,8 +57,8 @@ pub trait ShimUnderTest: SystemCalls + Sized {
     const OPEN_WITHOUT_DRIVER: &'static [i32] = &[2, 6];
     /// Whether processes have users.
     const HAS_USERS: bool = true;
-    /// Whether the kernel can map pages of a process that are locked; if not, that is not supported.
-    const MAPS_LOCKED_PAGES: bool = true;
+    /// Whether there are pages without a mapping in the kernel; if not, that is not supported.
+    const HAS_UNMAPPED_PAGES: bool = true;
     /// Account of threads that sleep in the kernel.
     const SLEEPERS: &'static str = "sleepers";
     /// Account of pages of processes that the driver keeps from being paged out.
@@ -254,7 +254,12 @@ pub fn call<S: ShimUnderTest>(
 /// If a request fails.
 pub fn hold_everything<S: ShimUnderTest>(client: &Client, own: &[u8]) -> Allocation {
     let pages = client.page_alloc(4, true).expect("pages");
-    client.page_alloc(4, false).expect("pages");
+    let unmapped = client.page_alloc(4, false);
+    if S::HAS_UNMAPPED_PAGES {
+        unmapped.expect("pages");
+    } else {
+        assert_eq!(unmapped.expect_err("no unmapped pages").status(), Some(VERR_NOT_SUPPORTED));
+    }
     client.low_alloc(3).expect("low pages");
     client.cont_alloc(2).expect("contiguous pages");
     client.gip_map().expect("the time page");
@@ -271,7 +276,10 @@ pub fn hold_everything<S: ShimUnderTest>(client: &Client, own: &[u8]) -> Allocat
 }
 
 /// Mappings in the process that [`hold_everything`] makes.
-pub const MAPPINGS: usize = 5;
+#[must_use]
+pub fn expected_mappings<S: ShimUnderTest>() -> usize {
+    4 + usize::from(S::HAS_UNMAPPED_PAGES)
+}
 
 /// The first whole page of a block.
 #[must_use]

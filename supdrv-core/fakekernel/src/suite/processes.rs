@@ -9,7 +9,9 @@ use supdrv_core::abi::published::SessionView;
 use supdrv_core::abi::status::VERR_INTERRUPTED;
 use supdrv_core::os::NIL_ID;
 
-use super::{MAPPINGS, ShimUnderTest, client, hold_everything, loaded, open, root, sessions, unload};
+use super::{
+    ShimUnderTest, client, expected_mappings, hold_everything, loaded, open, root, sessions, unload,
+};
 use crate::context::Process;
 use crate::nodes::Nodes;
 use crate::ram::PAGE;
@@ -57,7 +59,7 @@ pub fn a_process_that_is_killed_leaves_nothing<S: ShimUnderTest>() {
     let client = client::<S>(&process);
     let own = vec![0_u8; 3 * PAGE];
     hold_everything::<S>(&client, &own);
-    assert_eq!(S::mappings(&process), MAPPINGS);
+    assert_eq!(S::mappings(&process), expected_mappings::<S>());
     assert_eq!(S::ledger().count(S::LOCKED_PAGES), 1);
     drop(client);
     S::exit(&process);

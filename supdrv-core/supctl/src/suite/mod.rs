@@ -271,10 +271,19 @@ impl Ctx<'_> {
     }
 
     fn restricted_client(&self) -> Check<Client> {
+        self.needs_node(Node::Restricted)?;
         Ok(Client::open(self.transport, Node::Restricted)?)
     }
 
+    fn needs_node(&self, node: Node) -> Check {
+        if node == Node::Restricted && !self.transport.has_restricted_node() {
+            return not_available("there is no restricted node here");
+        }
+        Ok(())
+    }
+
     fn device(&self, node: Node) -> Check<Box<dyn Device>> {
+        self.needs_node(node)?;
         Ok(self.transport.open(node)?)
     }
 

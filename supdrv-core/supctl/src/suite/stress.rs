@@ -117,8 +117,10 @@ fn sessions(ctx: &Ctx<'_>) -> Check {
             client.page_alloc(1, true)?;
             client.sem_create(EventType::Single)?;
             drop(client);
-            let restricted = ctx.restricted_client()?;
-            drop(restricted);
+            if ctx.transport.has_restricted_node() {
+                let restricted = ctx.restricted_client()?;
+                drop(restricted);
+            }
         }
         Ok(())
     })

@@ -153,6 +153,16 @@ pub trait Transport: Send + Sync {
         Refused::Status(status)
     }
 
+    /// Whether there is a node for everybody besides the one for the administrator.
+    fn has_restricted_node(&self) -> bool {
+        true
+    }
+
+    /// Whether the driver's kernel can map locked pages of processes.
+    fn maps_locked_pages(&self) -> bool {
+        true
+    }
+
     /// Whether the driver's kernel is an emulated one: a process that has neither the machine's registers nor its clients' memory.
     fn is_emulated(&self) -> bool {
         false

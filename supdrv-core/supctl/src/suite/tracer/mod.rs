@@ -71,6 +71,9 @@ fn register(ctx: &Ctx<'_>, client: &Client, module: &Module) -> Check {
         Err(Error::Failed { status: VERR_NOT_IMPLEMENTED, .. }) => {
             not_available("this driver was built without tracer")
         }
+        Err(Error::Failed { status: VERR_NOT_SUPPORTED, .. }) if !ctx.transport.maps_locked_pages() => {
+            not_available("this kernel can't map pages of processes")
+        }
         Err(Error::Failed { status: VERR_ACCESS_DENIED, .. }) if ctx.transport.is_emulated() => {
             not_available(CANNOT_LOCK)
         }
