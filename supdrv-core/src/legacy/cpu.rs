@@ -54,14 +54,14 @@ unsafe impl Sync for MpRegistration {}
 impl Drop for MpRegistration {
     fn drop(&mut self) {
         let listener = self.0.as_ptr().as_ptr().cast();
+        // SAFETY: the pair that was registered, once; when it returns no callback runs any more, and the listener is freed after it.
         let _status = unsafe { ffi::RTMpNotificationDeregister(on_event, listener) };
     }
 }
 
-fn set_of(get: unsafe extern "C" fn(*mut ffi::CpuSet) -> *mut ffi::CpuSet) -> CpuSet {
+fn set_of(get: extern "C" fn(&mut ffi::CpuSet) -> *mut ffi::CpuSet) -> CpuSet {
     let mut set = ffi::CpuSet([0; MAX_CPUS / 64]);
-    // SAFETY: the runtime fills in a set of this size.
-    unsafe { get(&raw mut set) };
+    get(&mut set);
     CpuSet(set.0)
 }
 
@@ -69,36 +69,30 @@ impl OsCpu for Legacy {
     type MpRegistration = MpRegistration;
 
     fn cpu_id(&self) -> u32 {
-        // SAFETY: class I, no arguments.
-        unsafe { ffi::RTMpCpuId() }
+        ffi::RTMpCpuId()
     }
 
     fn cpu_set_index(&self, cpu_id: u32) -> Option<usize> {
-        // SAFETY: class I; any number may be asked about.
-        let index = usize::try_from(unsafe { ffi::RTMpCpuIdToSetIndex(cpu_id) }).ok()?;
+        let index = usize::try_from(ffi::RTMpCpuIdToSetIndex(cpu_id)).ok()?;
         (index < MAX_CPUS).then_some(index)
     }
 
     fn cpu_id_from_index(&self, index: usize) -> Option<u32> {
         let index = c_int::try_from(index).ok()?;
-        // SAFETY: class I; any number may be asked about.
-        let id = unsafe { ffi::RTMpCpuIdFromSetIndex(index) };
+        let id = ffi::RTMpCpuIdFromSetIndex(index);
         (id != NIL_CPU_ID).then_some(id)
     }
 
     fn cpu_max_id(&self) -> u32 {
-        // SAFETY: class I, no arguments.
-        unsafe { ffi::RTMpGetMaxCpuId() }
+        ffi::RTMpGetMaxCpuId()
     }
 
     fn cpu_array_size(&self) -> usize {
-        // SAFETY: class I, no arguments.
-        (unsafe { ffi::RTMpGetArraySize() }) as usize
+        ffi::RTMpGetArraySize() as usize
     }
 
     fn cpu_present_count(&self) -> usize {
-        // SAFETY: class I, no arguments.
-        (unsafe { ffi::RTMpGetPresentCount() }) as usize
+        ffi::RTMpGetPresentCount() as usize
     }
 
     fn cpu_possible_set(&self) -> CpuSet {

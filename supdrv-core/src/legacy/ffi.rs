@@ -1,5 +1,8 @@
 //! The C symbols, with their prototypes of the era.
 //!
+//! Functions are `safe` here where the types leave no argument that could be wrong: numbers, which the runtime checks itself, what a reference
+//! lets it write, and [`Tag`]. Where they may be called from is said by the methods of the seam that call them.
+//!
 //! Calling convention: plain C; on 32-bit hosts all arguments are on the stack and the caller removes them.
 #![allow(missing_docs, reason = "the C runtime documents its own functions")]
 
@@ -12,6 +15,14 @@ use crate::abi::requests::LdrLoadIn;
 pub type Handle = *mut c_void;
 /// `RTR0MEMOBJ`
 pub type MemObj = Handle;
+
+/// What the runtime may print with memory: which code allocated it. Always a string that lives for ever.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Tag(*const c_char);
+
+/// This library's.
+pub const TAG: Tag = Tag(c"supdrv-core".as_ptr());
 
 /// `RTTHREADPREEMPTSTATE`: the runtime's between disable and restore.
 #[repr(C)]
@@ -43,8 +54,7 @@ impl PreemptState {
     /// Back from one word.
     pub fn unpack(word: usize) -> Self {
         let word = word as u64;
-        // SAFETY: asks for nothing.
-        let cpu = if usize::BITS == 64 { (word >> 32) as u32 } else { unsafe { RTMpCpuId() } };
+        let cpu = if usize::BITS == 64 { (word >> 32) as u32 } else { RTMpCpuId() };
         Self { cpu, system: word as u32 }
     }
 }
@@ -60,21 +70,21 @@ pub type PfnMpNotification = unsafe extern "C" fn(event: u32, cpu: u32, user: *m
 unsafe extern "C" {
     pub fn SUPR0Printf(format: *const c_char, ...) -> c_int;
 
-    pub fn RTMemAllocZTag(bytes: usize, tag: *const c_char) -> *mut c_void;
+    pub safe fn RTMemAllocZTag(bytes: usize, tag: Tag) -> *mut c_void;
     pub fn RTMemFree(memory: *mut c_void);
-    pub fn RTMemExecAllocTag(bytes: usize, tag: *const c_char) -> *mut c_void;
+    pub safe fn RTMemExecAllocTag(bytes: usize, tag: Tag) -> *mut c_void;
     pub fn RTMemExecFree(memory: *mut c_void, bytes: usize);
 
     pub fn RTSpinlockCreate(lock: *mut Handle, flags: u32, name: *const c_char) -> c_int;
     pub fn RTSpinlockDestroy(lock: Handle) -> c_int;
     pub fn RTSpinlockAcquire(lock: Handle);
     pub fn RTSpinlockRelease(lock: Handle);
-    pub fn RTSemFastMutexCreate(mutex: *mut Handle) -> c_int;
+    pub safe fn RTSemFastMutexCreate(mutex: &mut Handle) -> c_int;
     pub fn RTSemFastMutexDestroy(mutex: Handle) -> c_int;
     pub fn RTSemFastMutexRequest(mutex: Handle) -> c_int;
     pub fn RTSemFastMutexRelease(mutex: Handle) -> c_int;
     #[cfg(feature = "legacy-windows")]
-    pub fn RTSemMutexCreate(mutex: *mut Handle) -> c_int;
+    pub safe fn RTSemMutexCreate(mutex: &mut Handle) -> c_int;
     #[cfg(feature = "legacy-windows")]
     pub fn RTSemMutexDestroy(mutex: Handle) -> c_int;
     #[cfg(feature = "legacy-windows")]
@@ -82,35 +92,28 @@ unsafe extern "C" {
     #[cfg(feature = "legacy-windows")]
     pub fn RTSemMutexRelease(mutex: Handle) -> c_int;
 
-    pub fn RTSemEventCreate(event: *mut Handle) -> c_int;
+    pub safe fn RTSemEventCreate(event: &mut Handle) -> c_int;
     pub fn RTSemEventDestroy(event: Handle) -> c_int;
     pub fn RTSemEventSignal(event: Handle) -> c_int;
     pub fn RTSemEventWaitEx(event: Handle, flags: u32, timeout: u64) -> c_int;
-    pub fn RTSemEventGetResolution() -> u32;
-    pub fn RTSemEventMultiCreate(event: *mut Handle) -> c_int;
+    pub safe fn RTSemEventGetResolution() -> u32;
+    pub safe fn RTSemEventMultiCreate(event: &mut Handle) -> c_int;
     pub fn RTSemEventMultiDestroy(event: Handle) -> c_int;
     pub fn RTSemEventMultiSignal(event: Handle) -> c_int;
     pub fn RTSemEventMultiReset(event: Handle) -> c_int;
     pub fn RTSemEventMultiWaitEx(event: Handle, flags: u32, timeout: u64) -> c_int;
 
-    pub fn RTR0MemObjAllocPageTag(object: *mut MemObj, bytes: usize, exec: bool, tag: *const c_char)
-    -> c_int;
-    pub fn RTR0MemObjAllocLowTag(object: *mut MemObj, bytes: usize, exec: bool, tag: *const c_char) -> c_int;
-    pub fn RTR0MemObjAllocContTag(object: *mut MemObj, bytes: usize, exec: bool, tag: *const c_char)
-    -> c_int;
-    pub fn RTR0MemObjAllocPhysNCTag(
-        object: *mut MemObj,
-        bytes: usize,
-        highest: u64,
-        tag: *const c_char,
-    ) -> c_int;
+    pub safe fn RTR0MemObjAllocPageTag(object: &mut MemObj, bytes: usize, exec: bool, tag: Tag) -> c_int;
+    pub safe fn RTR0MemObjAllocLowTag(object: &mut MemObj, bytes: usize, exec: bool, tag: Tag) -> c_int;
+    pub safe fn RTR0MemObjAllocContTag(object: &mut MemObj, bytes: usize, exec: bool, tag: Tag) -> c_int;
+    pub safe fn RTR0MemObjAllocPhysNCTag(object: &mut MemObj, bytes: usize, highest: u64, tag: Tag) -> c_int;
     pub fn RTR0MemObjLockUserTag(
         object: *mut MemObj,
         address: usize,
         bytes: usize,
         access: u32,
         process: usize,
-        tag: *const c_char,
+        tag: Tag,
     ) -> c_int;
     pub fn RTR0MemObjMapKernelTag(
         object: *mut MemObj,
@@ -118,7 +121,7 @@ unsafe extern "C" {
         fixed: *mut c_void,
         alignment: usize,
         prot: c_uint,
-        tag: *const c_char,
+        tag: Tag,
     ) -> c_int;
     pub fn RTR0MemObjMapKernelExTag(
         object: *mut MemObj,
@@ -128,7 +131,7 @@ unsafe extern "C" {
         prot: c_uint,
         offset: usize,
         bytes: usize,
-        tag: *const c_char,
+        tag: Tag,
     ) -> c_int;
     pub fn RTR0MemObjMapUserTag(
         object: *mut MemObj,
@@ -137,7 +140,7 @@ unsafe extern "C" {
         alignment: usize,
         prot: c_uint,
         process: usize,
-        tag: *const c_char,
+        tag: Tag,
     ) -> c_int;
     pub fn RTR0MemObjProtect(object: MemObj, offset: usize, bytes: usize, prot: u32) -> c_int;
     pub fn RTR0MemObjFree(object: MemObj, free_mappings: bool) -> c_int;
@@ -148,8 +151,8 @@ unsafe extern "C" {
     pub fn RTR0MemUserCopyFrom(to: *mut c_void, from: usize, bytes: usize) -> c_int;
     pub fn RTR0MemUserCopyTo(to: usize, from: *const c_void, bytes: usize) -> c_int;
 
-    pub fn RTTimeSystemNanoTS() -> u64;
-    pub fn RTThreadSleep(millis: u32) -> c_int;
+    pub safe fn RTTimeSystemNanoTS() -> u64;
+    pub safe fn RTThreadSleep(millis: u32) -> c_int;
     pub fn RTTimerCreateEx(
         timer: *mut Handle,
         interval_ns: u64,
@@ -160,32 +163,32 @@ unsafe extern "C" {
     pub fn RTTimerDestroy(timer: Handle) -> c_int;
     pub fn RTTimerStart(timer: Handle, first_ns: u64) -> c_int;
     pub fn RTTimerStop(timer: Handle) -> c_int;
-    pub fn RTTimerGetSystemGranularity() -> u32;
-    pub fn RTTimerRequestSystemGranularity(wanted_ns: u32, granted_ns: *mut u32) -> c_int;
-    pub fn RTTimerReleaseSystemGranularity(granted_ns: u32) -> c_int;
+    pub safe fn RTTimerGetSystemGranularity() -> u32;
+    pub safe fn RTTimerRequestSystemGranularity(wanted_ns: u32, granted_ns: &mut u32) -> c_int;
+    pub safe fn RTTimerReleaseSystemGranularity(granted_ns: u32) -> c_int;
 
-    pub fn RTMpCpuId() -> u32;
-    pub fn RTMpCpuIdToSetIndex(cpu: u32) -> c_int;
-    pub fn RTMpCpuIdFromSetIndex(index: c_int) -> u32;
-    pub fn RTMpGetMaxCpuId() -> u32;
-    pub fn RTMpGetArraySize() -> u32;
-    pub fn RTMpGetPresentCount() -> u32;
-    pub fn RTMpGetSet(set: *mut CpuSet) -> *mut CpuSet;
-    pub fn RTMpGetOnlineSet(set: *mut CpuSet) -> *mut CpuSet;
+    pub safe fn RTMpCpuId() -> u32;
+    pub safe fn RTMpCpuIdToSetIndex(cpu: u32) -> c_int;
+    pub safe fn RTMpCpuIdFromSetIndex(index: c_int) -> u32;
+    pub safe fn RTMpGetMaxCpuId() -> u32;
+    pub safe fn RTMpGetArraySize() -> u32;
+    pub safe fn RTMpGetPresentCount() -> u32;
+    pub safe fn RTMpGetSet(set: &mut CpuSet) -> *mut CpuSet;
+    pub safe fn RTMpGetOnlineSet(set: &mut CpuSet) -> *mut CpuSet;
     pub fn RTMpOnAll(worker: PfnMpWorker, user1: *mut c_void, user2: *mut c_void) -> c_int;
     pub fn RTMpOnSpecific(cpu: u32, worker: PfnMpWorker, user1: *mut c_void, user2: *mut c_void) -> c_int;
     pub fn RTMpNotificationRegister(callback: PfnMpNotification, user: *mut c_void) -> c_int;
     pub fn RTMpNotificationDeregister(callback: PfnMpNotification, user: *mut c_void) -> c_int;
 
-    pub fn RTTimeNow(time: *mut i64) -> *mut i64;
+    pub safe fn RTTimeNow(time: &mut i64) -> *mut i64;
     pub fn RTThreadPreemptIsEnabled(thread: Handle) -> bool;
     pub fn RTThreadIsInInterrupt(thread: Handle) -> bool;
-    pub fn RTR0AssertPanicSystem();
+    pub safe fn RTR0AssertPanicSystem();
     pub fn RTLogSetDefaultInstanceThread(logger: *mut c_void, key: usize) -> c_int;
-    pub fn RTProcSelf() -> u32;
-    pub fn RTR0ProcHandleSelf() -> usize;
-    pub fn RTThreadNativeSelf() -> usize;
-    pub fn RTThreadPreemptDisable(state: *mut PreemptState);
+    pub safe fn RTProcSelf() -> u32;
+    pub safe fn RTR0ProcHandleSelf() -> usize;
+    pub safe fn RTThreadNativeSelf() -> usize;
+    pub safe fn RTThreadPreemptDisable(state: &mut PreemptState);
     pub fn RTThreadPreemptRestore(state: *mut PreemptState);
 
     pub fn supdrvOSObjInitCreator(object: *mut ObjectView, session: *mut SessionView);
@@ -196,9 +199,9 @@ unsafe extern "C" {
         status: *mut c_int,
     ) -> bool;
     pub fn supdrvOSGetForcedAsyncTscMode(dev_ext: *mut DevExtView) -> bool;
-    pub fn supdrvOSEnableVTx(enable: bool) -> c_int;
-    pub fn supdrvOSSuspendVTxOnCpu() -> bool;
-    pub fn supdrvOSResumeVTxOnCpu(suspended: bool);
+    pub safe fn supdrvOSEnableVTx(enable: bool) -> c_int;
+    pub safe fn supdrvOSSuspendVTxOnCpu() -> bool;
+    pub safe fn supdrvOSResumeVTxOnCpu(suspended: bool);
     pub fn supdrvOSLdrOpen(
         dev_ext: *mut DevExtView,
         image: *mut ImageView,
@@ -219,5 +222,5 @@ unsafe extern "C" {
     ) -> c_int;
     pub fn supdrvOSLdrUnload(dev_ext: *mut DevExtView, image: *mut ImageView);
     #[cfg(feature = "legacy-darwin")]
-    pub fn supdrvDarwinResumeSuspendedKbds() -> c_int;
+    pub safe fn supdrvDarwinResumeSuspendedKbds() -> c_int;
 }

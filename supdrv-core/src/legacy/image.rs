@@ -6,7 +6,8 @@ use core::sync::atomic::Ordering;
 
 use zerocopy::FromZeros;
 
-use super::{Legacy, TAG, check, ffi};
+use super::ffi::{self, TAG};
+use super::{Legacy, check};
 use crate::abi::ioctl::{LDR_ENTRY_NOTHING, LDR_ENTRY_SERVICE, LDR_ENTRY_VMMR0};
 use crate::abi::published::{DevExtView, ImageView};
 use crate::abi::requests::LdrLoadIn;
@@ -33,6 +34,7 @@ impl Drop for ExecMem {
         // The bits may hold secrets.
         // SAFETY: the memory is this value's, and nobody runs in it any more.
         unsafe { self.base.write_bytes(0, self.bytes) };
+        // SAFETY: the allocation and its size, which are this value's.
         unsafe { ffi::RTMemExecFree(self.allocation.as_ptr(), self.allocated_bytes) };
     }
 }
@@ -49,6 +51,7 @@ impl Drop for Native {
     fn drop(&mut self) {
         // SAFETY: the core frees the view after the placement of the image.
         let dev_ext = dev_ext_of(unsafe { self.0.as_ref() });
+        // SAFETY: the views live until after this call; the image was opened and nobody runs in it any more.
         unsafe { ffi::supdrvOSLdrUnload(dev_ext, self.0.as_ptr()) };
     }
 }
@@ -68,7 +71,7 @@ impl OsImage for Legacy {
     fn exec_alloc(&self, size_bytes: usize) -> Result<ExecMem> {
         let bytes = size_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(VERR_NO_EXEC_MEMORY)?;
         let allocated_bytes = bytes.checked_add(PAGE_SIZE - 1).ok_or(VERR_NO_EXEC_MEMORY)?;
-        let allocation = NonNull::new(unsafe { ffi::RTMemExecAllocTag(allocated_bytes, TAG) });
+        let allocation = NonNull::new(ffi::RTMemExecAllocTag(allocated_bytes, TAG));
         let allocation = allocation.ok_or(VERR_NO_EXEC_MEMORY)?;
         let start = allocation.cast::<u8>();
         // SAFETY: less than a page further in, which the allocation has room for.
@@ -102,6 +105,7 @@ impl OsImage for Legacy {
             return Err(VERR_FILENAME_TOO_LONG);
         }
         text.copy_from_slice(file_name);
+        // SAFETY: the views live during the call, and the rest of `name` is zero: a C string.
         check(unsafe { ffi::supdrvOSLdrOpen(dev_ext_of(image), raw(image), name.as_ptr().cast()) })?;
         let handle = Native(NonNull::from(image));
         let base = NonNull::new(image.base.load(Ordering::Relaxed) as *mut u8);
@@ -109,6 +113,7 @@ impl OsImage for Legacy {
     }
 
     fn image_opened(&self, image: &ImageView) {
+        // SAFETY: the views live during the call.
         unsafe { ffi::supdrvOSLdrNotifyOpened(dev_ext_of(image), raw(image)) };
     }
 
@@ -120,6 +125,7 @@ impl OsImage for Legacy {
         bits: &[u8],
     ) -> Result<()> {
         let address = address as *mut c_void;
+        // SAFETY: the views live during the call; the hook compares the addresses with the image's.
         check(unsafe {
             ffi::supdrvOSLdrValidatePointer(dev_ext_of(image), raw(image), address, bits.as_ptr())
         })
@@ -135,6 +141,7 @@ impl OsImage for Legacy {
         entry_points: &mut NativeEntryPoints,
     ) -> Result<()> {
         let mut request = request_for(image, entry_points);
+        // SAFETY: the views live during the call, `bits` has as many bytes as the request says, and the request is this function's.
         check(unsafe {
             ffi::supdrvOSLdrLoad(dev_ext_of(image), raw(image), bits.as_ptr(), &raw mut request)
         })?;

@@ -3,7 +3,8 @@
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 
-use super::{Legacy, TAG, check, created, ffi};
+use super::ffi::{self, TAG};
+use super::{Legacy, check, created};
 use crate::abi::Status;
 use crate::abi::status::{Result, VERR_NOT_SUPPORTED};
 use crate::os::{AllocKind, MemProt, OsMemory, OsUserCopy, ProcessHandle};
@@ -25,23 +26,38 @@ impl MemObj {
     fn raw(&self) -> ffi::MemObj {
         self.0.as_ptr()
     }
+
+    fn size(&self) -> usize {
+        // SAFETY: the handle lives as long as this value.
+        unsafe { ffi::RTR0MemObjSize(self.raw()) }
+    }
+
+    fn address(&self) -> *mut c_void {
+        // SAFETY: as above.
+        unsafe { ffi::RTR0MemObjAddress(self.raw()) }
+    }
+
+    /// Gives it back to the runtime, which may refuse.
+    fn free(self, mappings: bool) -> core::result::Result<(), (Self, Status)> {
+        // SAFETY: the handle is this value's. Nobody else has it, and it is gone if the runtime agrees.
+        check(unsafe { ffi::RTR0MemObjFree(self.raw(), mappings) }).map_err(|status| (self, status))
+    }
 }
 
 /// The runtime doesn't promise zeroed pages; whoever sees them next is ring-3.
 fn zero(object: &MemObj) -> Result<()> {
-    let bytes = unsafe { ffi::RTR0MemObjSize(object.raw()) };
-    let address = NonNull::new(unsafe { ffi::RTR0MemObjAddress(object.raw()) });
-    match address {
+    let bytes = object.size();
+    match NonNull::new(object.address()) {
         // SAFETY: the object's kernel mapping, which nobody else knows yet.
         Some(address) => unsafe { address.cast::<u8>().write_bytes(0, bytes) },
         None => {
             let map = map_kernel(object, 0, bytes, MemProt::READ | MemProt::WRITE)?;
-            let address = NonNull::new(unsafe { ffi::RTR0MemObjAddress(map.raw()) });
+            let address = NonNull::new(map.address());
             if let Some(address) = address {
                 // SAFETY: as above.
                 unsafe { address.cast::<u8>().write_bytes(0, bytes) };
             }
-            check(unsafe { ffi::RTR0MemObjFree(map.raw(), false) })?;
+            map.free(false).map_err(|(_, status)| status)?;
             address.ok_or(VERR_NOT_SUPPORTED)?;
         }
     }
@@ -52,7 +68,8 @@ fn map_kernel(parent: &MemObj, offset_bytes: usize, size_bytes: usize, prot: Mem
     let mut handle = null_mut();
     let (to, fixed) = (&raw mut handle, ANYWHERE as *mut c_void);
     // Runtimes that can't map parts have the whole all the same.
-    let whole = offset_bytes == 0 && size_bytes == unsafe { ffi::RTR0MemObjSize(parent.raw()) };
+    let whole = offset_bytes == 0 && size_bytes == parent.size();
+    // SAFETY: the parent's handle lives as long as its value, and `handle` is there to be written.
     let status = unsafe {
         if whole {
             ffi::RTR0MemObjMapKernelTag(to, parent.raw(), fixed, 0, prot.bits(), TAG)
@@ -77,18 +94,16 @@ impl OsMemory for Legacy {
 
     fn mem_alloc(&self, kind: AllocKind, size_bytes: usize, prot: MemProt) -> Result<MemObj> {
         let mut handle = null_mut();
-        let (to, exec) = (&raw mut handle, prot.contains(MemProt::EXEC));
-        let status = unsafe {
-            match kind {
-                AllocKind::Page => ffi::RTR0MemObjAllocPageTag(to, size_bytes, exec, TAG),
-                AllocKind::Low => ffi::RTR0MemObjAllocLowTag(to, size_bytes, exec, TAG),
-                AllocKind::Contiguous => ffi::RTR0MemObjAllocContTag(to, size_bytes, exec, TAG),
-                AllocKind::Unmapped => ffi::RTR0MemObjAllocPhysNCTag(to, size_bytes, ANY_PHYS, TAG),
-            }
+        let (to, exec) = (&mut handle, prot.contains(MemProt::EXEC));
+        let status = match kind {
+            AllocKind::Page => ffi::RTR0MemObjAllocPageTag(to, size_bytes, exec, TAG),
+            AllocKind::Low => ffi::RTR0MemObjAllocLowTag(to, size_bytes, exec, TAG),
+            AllocKind::Contiguous => ffi::RTR0MemObjAllocContTag(to, size_bytes, exec, TAG),
+            AllocKind::Unmapped => ffi::RTR0MemObjAllocPhysNCTag(to, size_bytes, ANY_PHYS, TAG),
         };
         let object = MemObj(created(status, handle)?);
         if zero(&object).is_err() {
-            let _status = unsafe { ffi::RTR0MemObjFree(object.raw(), true) };
+            let _freed = object.free(true);
             return Err(VERR_NOT_SUPPORTED);
         }
         Ok(object)
@@ -102,6 +117,7 @@ impl OsMemory for Legacy {
         process: ProcessHandle,
     ) -> Result<MemObj> {
         let mut handle = null_mut();
+        // SAFETY: `process` is the calling one, so that it lives; the runtime checks the address range.
         let status = unsafe {
             ffi::RTR0MemObjLockUserTag(&raw mut handle, address, size_bytes, access.bits(), process, TAG)
         };
@@ -120,6 +136,7 @@ impl OsMemory for Legacy {
 
     fn mem_map_user(&self, parent: &MemObj, prot: MemProt, process: ProcessHandle) -> Result<MemObj> {
         let mut handle = null_mut();
+        // SAFETY: the parent's handle lives as long as its value; `process` is the calling one.
         let status = unsafe {
             ffi::RTR0MemObjMapUserTag(&raw mut handle, parent.raw(), ANYWHERE, 0, prot.bits(), process, TAG)
         };
@@ -133,26 +150,29 @@ impl OsMemory for Legacy {
         size_bytes: usize,
         prot: MemProt,
     ) -> Result<()> {
+        // SAFETY: the handle lives as long as the object; the runtime checks the range.
         check(unsafe { ffi::RTR0MemObjProtect(object.raw(), offset_bytes, size_bytes, prot.bits()) })
     }
 
     fn mem_free(&self, object: MemObj) -> core::result::Result<(), (MemObj, Status)> {
-        check(unsafe { ffi::RTR0MemObjFree(object.raw(), false) }).map_err(|status| (object, status))
+        object.free(false)
     }
 
     fn mem_address(&self, object: &MemObj) -> usize {
-        (unsafe { ffi::RTR0MemObjAddress(object.raw()) }) as usize
+        object.address() as usize
     }
 
     fn mem_address_user(&self, object: &MemObj) -> usize {
+        // SAFETY: the handle lives as long as the object.
         unsafe { ffi::RTR0MemObjAddressR3(object.raw()) }
     }
 
     fn mem_size(&self, object: &MemObj) -> usize {
-        unsafe { ffi::RTR0MemObjSize(object.raw()) }
+        object.size()
     }
 
     fn mem_page_phys(&self, object: &MemObj, index: usize) -> Option<u64> {
+        // SAFETY: the handle lives as long as the object; the runtime checks the index.
         let phys = unsafe { ffi::RTR0MemObjGetPagePhysAddr(object.raw(), index) };
         (phys != ANY_PHYS).then_some(phys)
     }
@@ -167,6 +187,7 @@ impl OsUserCopy for Legacy {
         if to.is_empty() {
             return Ok(());
         }
+        // SAFETY: `to` has room for that many bytes; the runtime takes any user address.
         check(unsafe { ffi::RTR0MemUserCopyFrom(to.as_mut_ptr().cast(), from, to.len()) })
     }
 
@@ -174,6 +195,7 @@ impl OsUserCopy for Legacy {
         if from.is_empty() {
             return Ok(());
         }
+        // SAFETY: `from` has that many bytes; the runtime takes any user address.
         check(unsafe { ffi::RTR0MemUserCopyTo(to, from.as_ptr().cast(), from.len()) })
     }
 }

@@ -15,10 +15,7 @@
 //! | `legacy-windows` | Windows | recursive mutex, which leaves the IRQL alone | with `legacy-image-words` |
 //! | `legacy-os2` | OS/2 | fast mutex | no |
 //!
-//! # Safety
-//! Calls of C functions in this module all rely on the same thing: the C runtime keeps the era's contracts, as the trait methods
-//! of the seam state them, and handles are used by the functions that belong to them, from their creation to their drop.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all calls of C functions, given above")]
+//! Reasons for calls of C functions take the era's contracts as given: the C runtime keeps what the methods of the seam promise.
 #![allow(
     clashing_extern_declarations,
     reason = "the export table takes addresses only, of functions that others call"
@@ -47,9 +44,6 @@ use crate::os::{NIL_ID, OsArch, OsHwVirt, OsIdentity, OsLog, OsPolicy, PreemptSt
 /// The system behind the C symbols.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Legacy;
-
-/// What C runtimes print with their memory: which code allocated it.
-const TAG: *const core::ffi::c_char = c"supdrv-core".as_ptr();
 
 /// A status as C returns it.
 fn check(status: core::ffi::c_int) -> Result<()> {
@@ -91,46 +85,48 @@ impl OsIdentity for Legacy {
     }
 
     fn process_id(&self) -> u32 {
-        unsafe { ffi::RTProcSelf() }
+        ffi::RTProcSelf()
     }
 
     fn process_handle(&self) -> usize {
-        unsafe { ffi::RTR0ProcHandleSelf() }
+        ffi::RTR0ProcHandleSelf()
     }
 
     fn thread_handle(&self) -> usize {
-        unsafe { ffi::RTThreadNativeSelf() }
+        ffi::RTThreadNativeSelf()
     }
 
     fn preempt_disable(&self) -> PreemptState {
         let mut state = ffi::PreemptState::NEW;
-        unsafe { ffi::RTThreadPreemptDisable(&raw mut state) };
+        ffi::RTThreadPreemptDisable(&mut state);
         PreemptState(state.pack())
     }
 
     unsafe fn preempt_restore(&self, state: PreemptState) {
         let mut state = ffi::PreemptState::unpack(state.0);
+        // SAFETY: the state of a disable on this thread, which is restored once (condition of the function).
         unsafe { ffi::RTThreadPreemptRestore(&raw mut state) };
     }
 }
 
 impl OsHwVirt for Legacy {
     fn enable_vtx(&self, enable: bool) -> Result<()> {
-        check(unsafe { ffi::supdrvOSEnableVTx(enable) })
+        check(ffi::supdrvOSEnableVTx(enable))
     }
 
     fn suspend_vtx_on_cpu(&self) -> bool {
-        unsafe { ffi::supdrvOSSuspendVTxOnCpu() }
+        ffi::supdrvOSSuspendVTxOnCpu()
     }
 
     fn resume_vtx_on_cpu(&self, suspended: bool) {
-        unsafe { ffi::supdrvOSResumeVTxOnCpu(suspended) };
+        ffi::supdrvOSResumeVTxOnCpu(suspended);
     }
 }
 
 impl OsLog for Legacy {
     fn log_write(&self, text: &[u8]) {
         let length = core::ffi::c_int::try_from(text.len()).unwrap_or(0);
+        // SAFETY: the format takes a length and that many bytes, which are there.
         unsafe { ffi::SUPR0Printf(c"%.*s\n".as_ptr(), length, text.as_ptr()) };
     }
 }
@@ -167,10 +163,12 @@ impl OsPolicy for Legacy {
 
     /// Loggers live in memory of the session: threads must not find them any more.
     fn session_closing(&self, session: usize) {
+        // SAFETY: no logger is set; the key is only compared.
         let _status = unsafe { ffi::RTLogSetDefaultInstanceThread(core::ptr::null_mut(), session) };
     }
 
     fn obj_init_creator(&self, object: &mut ObjectView, session: &SessionExt) {
+        // SAFETY: the object is the caller's alone; the view of a session that is in use lives.
         unsafe { ffi::supdrvOSObjInitCreator(object, session.view.load(Ordering::Relaxed)) };
     }
 
@@ -185,17 +183,19 @@ impl OsPolicy for Legacy {
         // A hook that decides without saying what gets an error of its own.
         let mut status = VERR_INTERNAL_ERROR.0;
         let name = name.map_or(null(), core::ffi::CStr::as_ptr);
+        // SAFETY: object and session are in use, so that their views live; the name is a C string or null.
         let decided = unsafe { ffi::supdrvOSObjCanAccess(object, session, name, &raw mut status) };
         decided.then_some(Status(status))
     }
 
     fn forced_async_tsc_mode(&self, dev_ext: &DevExtView) -> bool {
+        // SAFETY: the view lives as long as the device; the hook reads it.
         unsafe { ffi::supdrvOSGetForcedAsyncTscMode(core::ptr::from_ref(dev_ext).cast_mut()) }
     }
 
     #[cfg(feature = "legacy-darwin")]
     fn resume_suspended_keyboards(&self) -> Result<()> {
-        check(unsafe { ffi::supdrvDarwinResumeSuspendedKbds() })
+        check(ffi::supdrvDarwinResumeSuspendedKbds())
     }
 }
 

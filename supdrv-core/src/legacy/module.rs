@@ -10,19 +10,21 @@ impl OsModule for Legacy {
 
     fn wall_clock_ns(&self) -> i64 {
         let mut now = 0;
-        unsafe { ffi::RTTimeNow(&raw mut now) };
+        ffi::RTTimeNow(&mut now);
         now
     }
 
     fn preempt_is_enabled(&self) -> bool {
+        // SAFETY: the nil handle means the calling thread.
         unsafe { ffi::RTThreadPreemptIsEnabled(core::ptr::null_mut()) }
     }
 
     fn is_in_interrupt(&self) -> bool {
+        // SAFETY: the nil handle means the calling thread.
         unsafe { ffi::RTThreadIsInInterrupt(core::ptr::null_mut()) }
     }
 
     fn panic_system(&self) {
-        unsafe { ffi::RTR0AssertPanicSystem() };
+        ffi::RTR0AssertPanicSystem();
     }
 }

@@ -4,7 +4,8 @@ use core::alloc::Layout;
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
 
-use super::{Legacy, TAG, created, ffi};
+use super::ffi::{self, TAG};
+use super::{Legacy, created};
 use crate::abi::status::Result;
 use crate::os::{IrqState, LockClass, LockKind, OsHeap, OsLock};
 
@@ -19,10 +20,12 @@ fn padded(layout: Layout) -> Option<usize> {
 impl OsHeap for Legacy {
     fn heap_alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
         if layout.align() <= HEAP_ALIGN {
-            return NonNull::new(unsafe { ffi::RTMemAllocZTag(layout.size(), TAG) }.cast());
+            return NonNull::new(ffi::RTMemAllocZTag(layout.size(), TAG).cast());
         }
-        let start = NonNull::new(unsafe { ffi::RTMemAllocZTag(padded(layout)?, TAG) })?.cast::<u8>();
+        let start = NonNull::new(ffi::RTMemAllocZTag(padded(layout)?, TAG))?.cast::<u8>();
+        // SAFETY: the allocation has room for a word, the alignment and the block.
         let behind_note = unsafe { start.add(size_of::<usize>()) };
+        // SAFETY: less than the alignment further, which was asked for besides.
         let block = unsafe { behind_note.add(behind_note.align_offset(layout.align())) };
         // SAFETY: at least one word before the block belongs to the allocation.
         unsafe { block.cast::<NonNull<u8>>().sub(1).write_unaligned(start) };
@@ -36,6 +39,7 @@ impl OsHeap for Legacy {
             // SAFETY: `heap_alloc_zeroed` noted the start there, for the same layout.
             unsafe { ptr.cast::<NonNull<u8>>().sub(1).read_unaligned() }
         };
+        // SAFETY: the start of an allocation of `heap_alloc_zeroed`, which nobody uses any more (condition of the function).
         unsafe { ffi::RTMemFree(start.as_ptr().cast()) };
     }
 }
@@ -55,6 +59,7 @@ unsafe impl Sync for SpinLock {}
 
 impl Drop for SpinLock {
     fn drop(&mut self) {
+        // SAFETY: the handle is this value's, and nobody can use it any more.
         let _status = unsafe { ffi::RTSpinlockDestroy(self.0.as_ptr()) };
     }
 }
@@ -79,7 +84,11 @@ mod slow {
     };
 
     /// Waits without limit.
+    ///
+    /// # Safety
+    /// The mutex lives.
     pub unsafe fn request(mutex: super::ffi::Handle) -> core::ffi::c_int {
+        // SAFETY: condition of the function.
         unsafe { super::ffi::RTSemMutexRequest(mutex, u32::MAX) }
     }
 }
@@ -100,6 +109,7 @@ const fn is_fast(class: LockClass) -> bool {
 impl Drop for Mutex {
     fn drop(&mut self) {
         let handle = self.handle.as_ptr();
+        // SAFETY: the handle is this value's and of the kind that `fast` says; nobody can use it any more.
         let _status =
             unsafe { if self.fast { ffi::RTSemFastMutexDestroy(handle) } else { slow::destroy(handle) } };
     }
@@ -112,25 +122,30 @@ impl OsLock for Legacy {
     fn spinlock_create(&self, class: LockClass) -> Result<SpinLock> {
         let flags = if class.kind() == LockKind::IrqSpin { IRQ_SAFE } else { IRQ_UNSAFE };
         let mut handle = null_mut();
+        // SAFETY: the name is a C string that lives for ever.
         let status = unsafe { ffi::RTSpinlockCreate(&raw mut handle, flags, c_name(class).as_ptr()) };
         created(status, handle).map(SpinLock)
     }
 
     fn spinlock_acquire(&self, lock: &SpinLock) {
+        // SAFETY: the handle lives as long as the lock.
         unsafe { ffi::RTSpinlockAcquire(lock.0.as_ptr()) };
     }
 
     unsafe fn spinlock_release(&self, lock: &SpinLock) {
+        // SAFETY: the handle lives as long as the lock; this thread holds it (condition of the function).
         unsafe { ffi::RTSpinlockRelease(lock.0.as_ptr()) };
     }
 
     /// The runtime keeps the interrupt state in the lock.
     fn spinlock_acquire_irq(&self, lock: &SpinLock) -> IrqState {
+        // SAFETY: the handle lives as long as the lock.
         unsafe { ffi::RTSpinlockAcquire(lock.0.as_ptr()) };
         IrqState(0)
     }
 
     unsafe fn spinlock_release_irq(&self, lock: &SpinLock, _state: IrqState) {
+        // SAFETY: the handle lives as long as the lock; this thread holds it (condition of the function).
         unsafe { ffi::RTSpinlockRelease(lock.0.as_ptr()) };
     }
 
@@ -141,23 +156,24 @@ impl OsLock for Legacy {
     fn mutex_create(&self, class: LockClass) -> Result<Mutex> {
         let fast = is_fast(class);
         let mut handle = null_mut();
-        let to = &raw mut handle;
-        let status = unsafe { if fast { ffi::RTSemFastMutexCreate(to) } else { slow::create(to) } };
+        let status = if fast { ffi::RTSemFastMutexCreate(&mut handle) } else { slow::create(&mut handle) };
         Ok(Mutex { handle: created(status, handle)?, fast })
     }
 
     fn mutex_acquire(&self, mutex: &Mutex) {
         let handle = mutex.handle.as_ptr();
-        // Neither can fail for a mutex that lives; a runtime that refuses would leave the data unprotected: wait for better times.
-        while unsafe { if mutex.fast { ffi::RTSemFastMutexRequest(handle) } else { slow::request(handle) } }
-            < 0
-        {
-            let _status = unsafe { ffi::RTThreadSleep(1) };
+        // SAFETY: the handle lives as long as the mutex, and is of the kind that `fast` says.
+        let request =
+            || unsafe { if mutex.fast { ffi::RTSemFastMutexRequest(handle) } else { slow::request(handle) } };
+        // It can't fail for a mutex that lives; a runtime that refuses would leave the data unprotected: wait for better times.
+        while request() < 0 {
+            let _status = ffi::RTThreadSleep(1);
         }
     }
 
     unsafe fn mutex_release(&self, mutex: &Mutex) {
         let handle = mutex.handle.as_ptr();
+        // SAFETY: the handle lives as long as the mutex, and is of the kind that `fast` says; this thread holds it (condition of the function).
         let _status =
             unsafe { if mutex.fast { ffi::RTSemFastMutexRelease(handle) } else { slow::release(handle) } };
     }

@@ -9,11 +9,11 @@ use crate::os::{EventKind, OsCpu, OsEvent, OsTime, OsTimer, Timeout, TimerSpec, 
 
 impl OsTime for Legacy {
     fn system_nano_ts(&self) -> u64 {
-        unsafe { ffi::RTTimeSystemNanoTS() }
+        ffi::RTTimeSystemNanoTS()
     }
 
     fn sleep_ms(&self, millis: u32) {
-        let _status = unsafe { ffi::RTThreadSleep(millis) };
+        let _status = ffi::RTThreadSleep(millis);
     }
 }
 
@@ -32,6 +32,7 @@ unsafe impl Sync for Timer {}
 
 impl Drop for Timer {
     fn drop(&mut self) {
+        // SAFETY: the handle is this value's, and nobody can use it any more.
         let _status = unsafe { ffi::RTTimerDestroy(self.0.as_ptr()) };
     }
 }
@@ -49,6 +50,7 @@ impl OsTimer for Legacy {
             }
         };
         let mut handle = null_mut();
+        // SAFETY: whoever made the spec promised that the callback may be called with its context until the timer is dropped.
         let status = unsafe {
             ffi::RTTimerCreateEx(&raw mut handle, spec.interval_ns, flags, spec.callback, spec.context)
         };
@@ -56,10 +58,12 @@ impl OsTimer for Legacy {
     }
 
     fn timer_start(&self, timer: &Timer, first_ns: u64) -> Result<()> {
+        // SAFETY: the handle lives as long as the timer.
         check(unsafe { ffi::RTTimerStart(timer.0.as_ptr(), first_ns) })
     }
 
     fn timer_stop(&self, timer: &Timer) -> Result<()> {
+        // SAFETY: the handle lives as long as the timer.
         check(unsafe { ffi::RTTimerStop(timer.0.as_ptr()) })
     }
 
@@ -68,17 +72,17 @@ impl OsTimer for Legacy {
     }
 
     fn timer_granularity_ns(&self) -> u32 {
-        unsafe { ffi::RTTimerGetSystemGranularity() }
+        ffi::RTTimerGetSystemGranularity()
     }
 
     fn timer_request_granularity(&self, wanted_ns: u32) -> Result<u32> {
         let mut granted = 0;
-        check(unsafe { ffi::RTTimerRequestSystemGranularity(wanted_ns, &raw mut granted) })?;
+        check(ffi::RTTimerRequestSystemGranularity(wanted_ns, &mut granted))?;
         Ok(granted)
     }
 
     fn timer_release_granularity(&self, granted_ns: u32) {
-        let _status = unsafe { ffi::RTTimerReleaseSystemGranularity(granted_ns) };
+        let _status = ffi::RTTimerReleaseSystemGranularity(granted_ns);
     }
 }
 
@@ -97,7 +101,9 @@ impl Drop for Event {
     fn drop(&mut self) {
         let handle = self.handle.as_ptr();
         let _status = match self.kind {
+            // SAFETY: the handle is this value's and of this kind; nobody can use it any more.
             EventKind::SingleRelease => unsafe { ffi::RTSemEventDestroy(handle) },
+            // SAFETY: as above.
             EventKind::MultiRelease => unsafe { ffi::RTSemEventMultiDestroy(handle) },
         };
     }
@@ -119,8 +125,8 @@ impl OsEvent for Legacy {
     fn event_create(&self, kind: EventKind) -> Result<Event> {
         let mut handle = null_mut();
         let status = match kind {
-            EventKind::SingleRelease => unsafe { ffi::RTSemEventCreate(&raw mut handle) },
-            EventKind::MultiRelease => unsafe { ffi::RTSemEventMultiCreate(&raw mut handle) },
+            EventKind::SingleRelease => ffi::RTSemEventCreate(&mut handle),
+            EventKind::MultiRelease => ffi::RTSemEventMultiCreate(&mut handle),
         };
         Ok(Event { handle: created(status, handle)?, kind })
     }
@@ -128,13 +134,16 @@ impl OsEvent for Legacy {
     fn event_signal(&self, event: &Event) {
         let handle = event.handle.as_ptr();
         let _status = match event.kind {
+            // SAFETY: the handle lives as long as the event, and is of this kind.
             EventKind::SingleRelease => unsafe { ffi::RTSemEventSignal(handle) },
+            // SAFETY: as above.
             EventKind::MultiRelease => unsafe { ffi::RTSemEventMultiSignal(handle) },
         };
     }
 
     fn event_reset(&self, event: &Event) {
         if event.kind == EventKind::MultiRelease {
+            // SAFETY: the handle lives as long as the event, and is of this kind.
             let _status = unsafe { ffi::RTSemEventMultiReset(event.handle.as_ptr()) };
         }
     }
@@ -152,12 +161,14 @@ impl OsEvent for Legacy {
             };
         let handle = event.handle.as_ptr();
         check(match event.kind {
+            // SAFETY: the handle lives as long as the event, and is of this kind.
             EventKind::SingleRelease => unsafe { ffi::RTSemEventWaitEx(handle, flags, timeout) },
+            // SAFETY: as above.
             EventKind::MultiRelease => unsafe { ffi::RTSemEventMultiWaitEx(handle, flags, timeout) },
         })
     }
 
     fn event_resolution_ns(&self) -> u32 {
-        unsafe { ffi::RTSemEventGetResolution() }.max(1)
+        ffi::RTSemEventGetResolution().max(1)
     }
 }
