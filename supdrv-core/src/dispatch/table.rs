@@ -134,3 +134,43 @@ const fn sizes(function: Function) -> Option<(Size, Size)> {
         F::FastDoRawRun | F::FastDoHmRun | F::FastDoNop => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::MockOs;
+
+    #[test]
+    fn every_request_with_a_packet_is_found_by_its_code_and_by_no_other() {
+        let encoding = MockOs::<crate::mock::LinuxCodes>::ENCODING;
+        for &function in Function::ALL {
+            let code = encoding.code(function, 0, IOCTL_FLAG);
+            let found = rule::<MockOs>(code);
+            let Some(sizes) = sizes(function) else {
+                assert!(found.is_none(), "{function:?} has no packet");
+                continue;
+            };
+            let found = found.expect("a rule");
+            assert_eq!((found.function, found.input, found.output), (function, sizes.0, sizes.1));
+            for bit in 0..32 {
+                // The size isn't a part of what tells requests apart, and neighbours are other requests.
+                let other = rule::<MockOs>(code ^ 1 << bit);
+                assert!(bit < 7 || (16..30).contains(&bit) || other.is_none(), "{function:?} {bit}");
+                assert!(bit >= 7 || other.is_none_or(|rule| rule.function != function));
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_exact_or_have_a_minimum() {
+        let (exact, open) = (Size::exactly(28), Size::at_least(28));
+        assert_eq!(
+            [0, 27, 28, 29, u32::MAX].map(|bytes| exact.allows(bytes)),
+            [false, false, true, false, false]
+        );
+        assert_eq!(
+            [0, 27, 28, 29, u32::MAX].map(|bytes| open.allows(bytes)),
+            [false, false, true, true, true]
+        );
+    }
+}

@@ -6,9 +6,10 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use supdrv_core::mock::Class;
+use supdrv_core::mock::{Call, Class, Host, MockOs};
 use supdrv_core::os::CpuSet;
 use supdrv_core::ring0::events::power_event;
+use supdrv_core::shim::power;
 
 use crate::harness::{Machine, current, exports::Runtime, ok, replay};
 use crate::import;
@@ -202,6 +203,27 @@ fn power_events_reach_all_callbacks_in_order_before_the_call_returns() {
     for (callback, number) in [(leaves as PowerCallback, 3), (power_changed, 1), (power_changed, 2)] {
         assert_eq!(RTPowerNotificationDeregister(Some(callback), mark(number)), 0);
     }
+}
+
+#[test]
+fn a_machine_that_wakes_up_starts_the_time_page_anew_and_tells_modules() {
+    let machine = Machine::new();
+    take_seen();
+    assert_eq!(RTPowerNotificationRegister(Some(power_changed), mark(1)), 0);
+    let host = Host::on(&machine).unwrap();
+    let client = host.open();
+    client.gip_map().unwrap();
+    machine.start_trace();
+    power::suspending::<Runtime>();
+    assert_eq!((take_seen(), machine.take_trace().contains(&Call::TimerStart)), (vec![(1, 1, 0)], false));
+    machine.start_trace();
+    power::resumed::<Runtime, MockOs>(Some(host.driver()));
+    assert_eq!((take_seen(), machine.take_trace().contains(&Call::TimerStart)), (vec![(1, 2, 0)], true));
+    client.close();
+    drop(host);
+    power::resumed::<Runtime, MockOs>(None);
+    assert_eq!(take_seen(), [(1, 2, 0)], "without a driver too");
+    assert_eq!(RTPowerNotificationDeregister(Some(power_changed), mark(1)), 0);
 }
 
 static INSIDE: Mutex<Option<std::sync::mpsc::Receiver<()>>> = Mutex::new(None);
