@@ -2,8 +2,8 @@
 
 use supdrv_core::abi::ioctl::VtCaps;
 use supdrv_core::abi::status::*;
-use supdrv_core::hwvirt::{paging_mode, vt_caps};
-use supdrv_core::mock::MockOs;
+use supdrv_core::hwvirt::{self, paging_mode};
+use supdrv_core::mock::{Host, MockOs};
 use supdrv_core::os::CpuidResult;
 
 const PE: usize = 1;
@@ -71,6 +71,12 @@ fn efer_is_read_only_where_it_exists() {
     assert_eq!(mode(on, PAE, 0, 0), 3);
     assert_eq!(mode(on, PAE, CPUID_NX, NXE | LMA), 5, "no long mode without its CPUID bit");
     assert_eq!(mode(on, PAE, CPUID_LM, NXE | LMA), 7, "no NX without its CPUID bit");
+}
+
+/// The answer of the request.
+fn vt_caps(os: &MockOs) -> Result<VtCaps> {
+    let host = Host::on(os).expect("a driver");
+    host.open().vt_caps().map(VtCaps::from_bits_retain)
 }
 
 fn intel(feature_control: u64) -> MockOs {
@@ -166,9 +172,9 @@ fn the_caller_is_pinned_while_it_looks() {
     use supdrv_core::mock::Call;
     let os = MockOs::with_cpus(4);
     os.start_trace();
-    assert!(vt_caps(&os).is_ok());
+    assert!(hwvirt::vt_caps(&os).is_ok());
     assert!(os.take_trace().contains(&Call::PreemptDisable));
     assert!(os.preemption_is_enabled());
     os.edit_cpu(3, |cpu| _ = cpu.msrs.insert(0x3a, 1));
-    assert_eq!(os.on_cpu(3, || vt_caps(&os)), Err(VERR_VMX_MSR_LOCKED_OR_DISABLED));
+    assert_eq!(os.on_cpu(3, || hwvirt::vt_caps(&os)), Err(VERR_VMX_MSR_LOCKED_OR_DISABLED));
 }

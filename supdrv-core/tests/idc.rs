@@ -20,7 +20,7 @@ use supdrv_core::abi::status::{
 use supdrv_core::idc_client::{Connection, Transport};
 use supdrv_core::mock::client::Image;
 use supdrv_core::mock::packet::zeroed;
-use supdrv_core::mock::{Call, Host, MockOs, WindowsCodes, replay};
+use supdrv_core::mock::{Call, Host, MockOs, WindowsCodes, replay, seen};
 use supdrv_core::os::{NIL_HANDLE, NIL_ID};
 use supdrv_core::ring0::Export;
 use supdrv_core::{capi, idc};
@@ -51,10 +51,14 @@ fn header(bytes: usize, session: usize) -> IdcHeader {
 fn send_code<T>(host: &Host, code: u32, packet: &mut T) -> Answer {
     let packet = std::ptr::from_mut(packet).cast::<IdcHeader>();
     // SAFETY: packets of these tests are as large as they say, or as the header of what they don't.
-    unsafe {
+    let answer = unsafe {
         let call = idc::entry(host.driver(), code, packet);
         (call, Status((&raw const (*packet).rc).read_unaligned()))
+    };
+    if let Some(request) = IdcRequest::decode(Encoding::Linux, code) {
+        seen::idc(request, answer.0, answer.1);
     }
+    answer
 }
 
 fn send<T>(host: &Host, request: IdcRequest, packet: &mut T) -> Answer {
@@ -222,6 +226,7 @@ fn packets_that_can_not_be_are_refused() {
         // SAFETY: the addresses aren't plausible.
         let call = unsafe { idc::entry(host.driver(), code, address as *mut IdcHeader) };
         assert_eq!(call, VERR_INVALID_POINTER, "{address:#x}");
+        seen::idc(IdcRequest::Connect, call, UNTOUCHED);
     }
 }
 

@@ -352,7 +352,7 @@ fn a_session_opens_asks_and_closes_the_tracer() {
     let driver = sibling(&host);
     let tracer = FakeTracer::new();
     tracer.register(&driver).unwrap();
-    assert_eq!(driver.session().tracer_open(1, 2), Err(VERR_SUPDRV_TRACER_CANNOT_OPEN_SELF));
+    assert_eq!(tracer_open(&driver, 1, 2), Err(VERR_SUPDRV_TRACER_CANNOT_OPEN_SELF));
     let client = host.open();
     assert_eq!(tracer_open(&client, 0x1234, 0x5678), Ok(Status(0)));
     // SAFETY: a live session's view.

@@ -6,6 +6,7 @@ mod coverage;
 mod cross;
 mod darwin;
 mod demo;
+mod endings;
 mod freebsd;
 mod images;
 mod kernel;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::report::{Result, Tally};
 use crate::tools::{command, need, say};
-use crate::{book, darwin, demo, freebsd, legacy, os2, panics, solaris, windows};
+use crate::{book, darwin, demo, endings, freebsd, legacy, os2, panics, solaris, windows};
 
 struct Step {
     name: &'static str,
@@ -75,8 +75,11 @@ const TEST_TOOLS: &[&str] = &[
 
 fn host_tests() -> Result<Tally> {
     need(TEST_TOOLS)?;
-    let output =
-        cargo(&["test", "--workspace", "--no-fail-fast"]).stderr(std::process::Stdio::inherit()).output()?;
+    let folder = endings::folder()?;
+    let output = cargo(&["test", "--workspace", "--no-fail-fast"])
+        .env(endings::VARIABLE, &folder)
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
     let mut tally = Tally::of_cargo_test(&text);
@@ -84,6 +87,7 @@ fn host_tests() -> Result<Tally> {
     if !output.status.success() && tally.failed == 0 {
         tally.failed = 1;
     }
+    tally.add(endings::check(&folder)?);
     Ok(tally)
 }
 

@@ -501,3 +501,33 @@ impl<O: SupdrvOs> Session<O> {
         self.driver().loader().symbol(self, base, name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::MAX_USAGE;
+    use crate::abi::status::VERR_INTERNAL_ERROR_3;
+    use crate::mock::Host;
+    use crate::mock::client::Image;
+
+    #[test]
+    fn an_image_is_not_opened_more_often_than_its_count_can_say() {
+        let host = Host::new();
+        let client = host.open();
+        let image = Image::new("image", &[0xc3; 16]);
+        let base = client.ldr_open(&image, "").expect("opened").base;
+        let set_usage = |usage| {
+            let mut images = host.driver().loader().images.lock();
+            images.at_mut(base).expect("the image").set_usage(usage);
+        };
+        set_usage(MAX_USAGE - 1);
+        assert_eq!(client.ldr_open(&image, "").map(|opened| opened.base), Ok(base));
+        for session in [&client, &host.open()] {
+            assert_eq!(session.ldr_open(&image, "").map(|opened| opened.base), Err(VERR_INTERNAL_ERROR_3));
+        }
+        // Two opens are left to be given back.
+        set_usage(2);
+        assert_eq!(client.ldr_free(base), Ok(()));
+        assert_eq!(client.ldr_free(base), Ok(()));
+        assert_eq!(host.counters().images, 0);
+    }
+}

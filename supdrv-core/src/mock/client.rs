@@ -305,6 +305,7 @@ impl<'h, E: Codes> Client<'h, E> {
         let (mut words, bytes) = request.buffer();
         let code = request.code_for(<MockOs<E> as OsPolicy>::ENCODING);
         let call = dispatch::ioctl(&*self.session, code, &mut words.as_mut_bytes()[..bytes]);
+        super::seen::ioctl(<MockOs<E> as OsPolicy>::ENCODING, code, call, words.as_bytes());
         Reply::new(call, words)
     }
 

@@ -39,6 +39,7 @@ pub mod packet;
 pub mod policy;
 pub mod replay;
 pub mod schedule;
+pub mod seen;
 pub mod user;
 
 use core::fmt;

@@ -8,7 +8,7 @@ use supctl::transport::{self, Capabilities, Device, Node, OpenError, Refused, Tr
 use supdrv_core::abi::ioctl::Encoding;
 use supdrv_core::dispatch;
 use supdrv_core::driver::Counters;
-use supdrv_core::mock::{Codes, Host, MockOs, Process};
+use supdrv_core::mock::{Codes, Host, MockOs, Process, seen};
 use supdrv_core::os::{OsArch, SessionKind};
 use supdrv_core::session::SessionRef;
 
@@ -106,11 +106,17 @@ impl<E: Codes> Transport for InProcess<E> {
 
 impl<E: Codes> Device for Open<E> {
     fn ioctl(&self, code: u32, packet: &mut [u8]) -> Result<(), Refused> {
-        transport::buffered(E::ENCODING, code, packet, |kernel| dispatch::ioctl(&self.session, code, kernel))
+        transport::buffered(E::ENCODING, code, packet, |kernel| {
+            let call = dispatch::ioctl(&self.session, code, kernel);
+            seen::ioctl(E::ENCODING, code, call, kernel);
+            call
+        })
     }
 
     fn fast(&self, code: u32, cpu_id: u32) -> Result<(), Refused> {
-        dispatch::ioctl_fast(&self.session, code, cpu_id).map_err(Refused::Status)
+        let call = dispatch::ioctl_fast(&self.session, code, cpu_id);
+        seen::fast(E::ENCODING, code, call);
+        call.map_err(Refused::Status)
     }
 
     fn ioctl_from_other_process(&self, code: u32, packet: &mut [u8]) -> Option<Result<(), Refused>> {
