@@ -16,8 +16,8 @@ void KernThunkStackTo32(void);
 static struct { u32 seconds, milliseconds; u8 time[4]; short zone; u8 rest[64]; } global_info = { .seconds = 1000000, .zone = -1 };
 static struct { u16 pid, parent, priority, tid; u8 rest[32]; } local_info = { .pid = 10, .tid = 1 };
 static int interrupt_level = -1;
-static u8 yield_flag;
-static u8 total_cpus = 1;
+/* Of GetDOSVar. */
+static struct { u8 yield_flag, total_cpus; } variables = { 0, 1 };
 
 static u8 in_byte(u16 port)
 {
@@ -76,7 +76,7 @@ void set_up(void)
     set_selector(FLAT_DATA, 0, 0xfffff, DATA_ACCESS, WIDE);
     set_selector(STACK16, stack_base, 0xffff, DATA_ACCESS, 0);
     set_selector(CODE16, (u32)code16, 0xffff, CODE_ACCESS, 0);
-    set_selector(VARIABLES, (u32)&yield_flag & ~15, 0xffff, DATA_ACCESS, 0);
+    set_selector(VARIABLES, (u32)&variables, sizeof variables - 1, DATA_ACCESS, 0);
 }
 
 /* Vector and place of what would be the end of the machine. */
@@ -97,11 +97,14 @@ struct registers call(struct registers with)
 u16 request(u16 header_offset, void *packet)
 {
     u8 *header = flat(current.selector[0], header_offset);
+    u32 outer = (u32)flat(PACKET, 0);
     set_selector(PACKET, (u32)packet & ~15, 0xffff, DATA_ACCESS, 0);
     call((struct registers) { .eax = 0xabad0001, .ebx = 0xabad0000 | ((u32)packet & 15), .ecx = 0xabad0002,
                               .edx = 0xabad0003, .esi = 0xabad0000 | header_offset, .edi = 0xabad0004,
                               .ebp = 0xabad0005, .ds = current.selector[0], .es = PACKET,
                               .ip = word_at(header + 6), .cs = current.selector[1] });
+    /* A request may be made while another is served. */
+    set_selector(PACKET, outer, 0xffff, DATA_ACCESS, 0);
     return word_at((u8 *)packet + 3);
 }
 
@@ -149,9 +152,11 @@ u32 devhlp_service(struct frame *frame)
         return 0;
     case 0x24: /* GetDOSVar */
         {
-            u8 *variable = (frame->eax & 0xff) == 7 ? &yield_flag : &total_cpus;
+            u8 index = frame->eax, *variable = index == 7 ? &variables.yield_flag : &variables.total_cpus;
+            if ((index != 7 && index != 0x14) || (u16)frame->ecx)
+                return 1;
             frame->eax = (frame->eax & 0xffff0000) | VARIABLES;
-            frame->ebx = (frame->ebx & 0xffff0000) | (u16)(variable - (u8 *)flat(VARIABLES, 0));
+            frame->ebx = (frame->ebx & 0xffff0000) | (variable - (u8 *)&variables);
             return 0;
         }
     case 0x2b: /* InternalError */

@@ -17,7 +17,6 @@ STACK_OFFSET    equ 0x1002
         dd      0x1badb002, 0, -0x1badb002
 
         section .bss
-        alignb  16
         global  stack_base
 stack_area:
         resb    STACK_OFFSET + STACK_BYTES

@@ -155,6 +155,9 @@ static void start(void)
           code_end && code_end < current.size[1] && data_end >= HEADER_2 + 0x1e && data_end < current.size[0]);
     check("it opened and closed the device once", state.opens == 1 && state.closes == 1);
     check("it printed a line", state.screen_bytes > 10 && state.screen[state.screen_bytes - 1] == '\n');
+    check("it counted one CPU",
+          !state.screen[state.screen_bytes] && state.screen[state.screen_bytes - 4] == ' '
+          && state.screen[state.screen_bytes - 3] == '1');
     print("       ");
     print(state.screen);
     check("there is no unit", packet[13] == 0);
