@@ -52,10 +52,21 @@ pub trait SystemCalls: Send + Sync + 'static {
 
     /// Whether processes that share a descriptor share its session.
     const SHARES_SESSIONS: bool = true;
+    /// The error number of a second open in a process, where it can have one session only.
+    const SECOND_OPEN: Option<i32> = None;
     /// Whether there is a restricted node.
     const HAS_RESTRICTED_NODE: bool = true;
     /// Whether the kernel can map locked pages of processes; if not, that is not supported.
     const MAPS_LOCKED_PAGES: bool = true;
+
+    /// Who opens a node when the process has one open already: where it can have one session only, another one of the same user.
+    #[must_use]
+    fn second_opener(process: &Arc<Process>) -> Arc<Process> {
+        if Self::SECOND_OPEN.is_none() {
+            return process.clone();
+        }
+        Arc::new(Process::new(process.effective_uid).with_real_ids(process.real_uid, process.real_gid))
+    }
 
     /// How a fast call ends that finds no VM.
     #[must_use]
@@ -131,8 +142,14 @@ impl<S: SystemCalls> Transport for Nodes<S> {
             Node::Unrestricted => "vboxdrv",
             Node::Restricted => "vboxdrvu",
         };
-        match S::open(&self.process, name) {
-            Ok(fd) => Ok(Self::device(fd, self.process.clone())),
+        let mut process = self.process.clone();
+        let mut opened = S::open(&process, name);
+        if opened.as_ref().err().is_some_and(|error| Some(*error) == S::SECOND_OPEN) {
+            process = S::second_opener(&process);
+            opened = S::open(&process, name);
+        }
+        match opened {
+            Ok(fd) => Ok(Self::device(fd, process)),
             Err(error) if error == S::ENOENT => Err(OpenError::NotFound { node: name.into() }),
             Err(error) => Err(OpenError::Other { node: name.into(), reason: format!("error {error}") }),
         }
@@ -192,12 +209,12 @@ impl<S: SystemCalls> Device for OpenNode<S> {
         self.call(&self.process, code, packet)
     }
 
-    /// The status comes as the value of the call or as its error number, without the sign.
+    /// The status comes as the value of the call or as its error number, on most systems without the sign.
     fn fast(&self, code: u32, cpu_id: u32) -> Result<(), Refused> {
         match S::ioctl(&self.fd, &self.process, code, cpu_id as usize) {
             Ok(0) => Ok(()),
             Ok(value) => Err(Refused::Status(Status(value))),
-            Err(error) if error == -VERR_INTERNAL_ERROR.0 => Err(Refused::Status(VERR_INTERNAL_ERROR)),
+            Err(error) if error.saturating_abs() == -VERR_INTERNAL_ERROR.0 => Err(Refused::Status(VERR_INTERNAL_ERROR)),
             Err(error) => Err(Refused::Os(error)),
         }
     }

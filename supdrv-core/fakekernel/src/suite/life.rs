@@ -1,6 +1,7 @@
 //! The driver comes and goes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use supdrv_core::abi::idc::{ConnectIn, ConnectOut, IdcHeader, IdcRequest};
 use supdrv_core::abi::status::VERR_INVALID_POINTER;
@@ -39,7 +40,7 @@ pub fn an_open_file_keeps_the_driver_loaded_and_working<S: ShimUnderTest>() {
     assert_eq!(S::unload(&kernel), S::EBUSY);
     let mut packet = vt_caps::<S>();
     assert_eq!(call::<S>(&fd, &process, packet.code(), packet.bytes_mut()), Ok(0));
-    let another = open::<S>(&process);
+    let another = open::<S>(&S::second_opener(&process));
     assert_eq!(sessions::<S>(), 2);
     drop(fd);
     assert_eq!(S::unload(&kernel), S::EBUSY);
@@ -153,6 +154,9 @@ fn open_until<S: ShimUnderTest>(stop: &AtomicBool) {
             Ok(fd) => {
                 let mut packet = vt_caps::<S>();
                 assert_eq!(call::<S>(&fd, &process, packet.code(), packet.bytes_mut()), Ok(0));
+                drop(fd);
+                // Systems that open and close one after the other would have somebody inside all the time.
+                std::thread::sleep(Duration::from_micros(100));
             }
             Err(error) => assert!(S::OPEN_WITHOUT_DRIVER.contains(&error), "{error}"),
         }
