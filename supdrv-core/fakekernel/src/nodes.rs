@@ -214,7 +214,9 @@ impl<S: SystemCalls> Device for OpenNode<S> {
         match S::ioctl(&self.fd, &self.process, code, cpu_id as usize) {
             Ok(0) => Ok(()),
             Ok(value) => Err(Refused::Status(Status(value))),
-            Err(error) if error.saturating_abs() == -VERR_INTERNAL_ERROR.0 => Err(Refused::Status(VERR_INTERNAL_ERROR)),
+            Err(error) if error.saturating_abs() == -VERR_INTERNAL_ERROR.0 => {
+                Err(Refused::Status(VERR_INTERNAL_ERROR))
+            }
             Err(error) => Err(Refused::Os(error)),
         }
     }

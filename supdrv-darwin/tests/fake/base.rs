@@ -106,7 +106,10 @@ fn check(account: &'static str, word: *mut Word) {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn darwin_lck_grp_alloc_init(name: *const c_char, attributes: *mut c_void) -> *mut c_void {
+pub unsafe extern "C" fn darwin_lck_grp_alloc_init(
+    name: *const c_char,
+    attributes: *mut c_void,
+) -> *mut c_void {
     context::may_sleep("lck_grp_alloc_init");
     assert!(attributes.is_null() && !CStr::from_ptr(name).is_empty());
     if must_fail("lck_grp_alloc_init") {
@@ -129,7 +132,10 @@ pub unsafe extern "C" fn darwin_lck_grp_free(group: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn darwin_lck_spin_alloc_init(group: *mut c_void, _attributes: *mut c_void) -> *mut Word {
+pub unsafe extern "C" fn darwin_lck_spin_alloc_init(
+    group: *mut c_void,
+    _attributes: *mut c_void,
+) -> *mut Word {
     new_lock("lck_spin_alloc_init", "spin locks", group)
 }
 
@@ -155,7 +161,10 @@ pub unsafe extern "C" fn darwin_lck_spin_unlock(word: *mut Word) {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn darwin_lck_mtx_alloc_init(group: *mut c_void, _attributes: *mut c_void) -> *mut Word {
+pub unsafe extern "C" fn darwin_lck_mtx_alloc_init(
+    group: *mut c_void,
+    _attributes: *mut c_void,
+) -> *mut Word {
     new_lock("lck_mtx_alloc_init", "mutexes", group)
 }
 

@@ -30,7 +30,9 @@ fn occupy() -> u32 {
     }
     let first = context::thread_id() as u32;
     loop {
-        if let Some(cpu) = (first..first + CPUS).map(|n| n % CPUS).find(|cpu| OWNED[*cpu as usize].try_acquire()) {
+        if let Some(cpu) =
+            (first..first + CPUS).map(|n| n % CPUS).find(|cpu| OWNED[*cpu as usize].try_acquire())
+        {
             PLACE.set(Some((cpu, false)));
             return cpu;
         }

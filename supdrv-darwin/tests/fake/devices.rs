@@ -211,7 +211,6 @@ pub fn notify(message: u32) -> (u32, usize) {
     // `IOPowerStateChangeNotification`: reference, how long to wait, state number, flags.
     let mut notification = [0x77_usize, 15_000_000, 1, 2];
     let (null, argument) = (core::ptr::null_mut(), notification.as_mut_ptr().cast());
-    let result =
-        unsafe { handler(null, null, message, null, argument, size_of_val(&notification)) };
+    let result = unsafe { handler(null, null, message, null, argument, size_of_val(&notification)) };
     (result, notification[1])
 }

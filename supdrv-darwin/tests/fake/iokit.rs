@@ -312,7 +312,8 @@ pub fn exit(process: &Process) {
 pub fn munmap(process: &Process, address: usize) {
     let task = task_of(process);
     let mut io_kit = io_kit();
-    let found = io_kit.maps.iter().find(|(_, map)| map.task == task && map.address == address && !map.is_gone);
+    let found =
+        io_kit.maps.iter().find(|(_, map)| map.task == task && map.address == address && !map.is_gone);
     let at = found.map(|(at, _)| *at).expect("a mapping");
     io_kit.unmap(at);
 }

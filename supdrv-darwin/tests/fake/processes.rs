@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, Weak};
 use fakekernel::context::{self, Process};
 use fakekernel::{user, violation};
 
-use super::{devices, iokit, lock, machine, must_fail, supdrv_darwin_client_close, supdrv_darwin_client_start};
+use super::{
+    devices, iokit, lock, machine, must_fail, supdrv_darwin_client_close, supdrv_darwin_client_start,
+};
 
 pub const ENOENT: c_int = 2;
 pub const EIO: c_int = 5;
