@@ -493,6 +493,22 @@ fn symbols_are_found_by_exact_name() {
     assert_eq!({ reply.output::<r::LdrGetSymbolOut>().address }, 0, "no stale output");
 }
 
+#[test]
+fn names_of_symbols_do_not_stay_in_memory_that_others_get() {
+    let host = Host::new();
+    let client = host.open();
+    host.os().keep_secret(b"SecretOfTheModule");
+    let image = Builder::new("a").symbol("SecretOfTheModule", &returns(1)).build();
+    let base = client.load(&image).expect("loaded");
+    assert!(client.ldr_get_symbol(base, "SecretOfTheModule").is_ok());
+    client.ldr_free(base).expect("freed");
+    assert_eq!(host.os().take_violations(), [] as [&str; 0]);
+    // That this would be noticed:
+    let block = supdrv_core::heap::Box::new(host.os(), *b"SecretOfTheModule").expect("a block");
+    drop(block);
+    assert_eq!(host.os().take_violations().len(), 1);
+}
+
 // ---------------------------------------------------------------------------------------------- freeing
 
 #[test]

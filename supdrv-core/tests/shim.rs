@@ -11,11 +11,12 @@ use std::time::Duration;
 use zerocopy::{FromBytes, IntoBytes};
 
 use supdrv_core::abi::ioctl::{Encoding, Function, MAX_REQUEST_BYTES};
-use supdrv_core::abi::requests::{GetPagingModeOut, RequestHeader};
+use supdrv_core::abi::requests::{ContAllocIn, ContAllocOut, GetPagingModeOut, RequestHeader};
 use supdrv_core::abi::status::*;
 use supdrv_core::dispatch::user::{Failure, ioctl_buffered};
 use supdrv_core::driver::{Driver, DriverSlot};
 use supdrv_core::heap::Box;
+use supdrv_core::mock::packet::zeroed;
 use supdrv_core::mock::{Host, Kind, MockOs, Request, replay};
 use supdrv_core::os::{EventKind, OsTime, SessionKind, Timeout};
 use supdrv_core::session::SessionRef;
@@ -113,6 +114,19 @@ fn a_buffered_request_is_answered_in_its_own_buffer_and_sees_nothing_that_was_no
     assert_eq!(ioctl_buffered(client.session(), code, &mut words.as_mut_bytes()[..bytes]), Ok(()));
     let answer = GetPagingModeOut::read_from_prefix(words.as_bytes()).unwrap().0;
     assert_eq!(({ answer.mode }, { answer.hdr.rc }), (10, 0));
+
+    let none = Request::new(Function::ContAlloc)
+        .input(&ContAllocIn { pages: 0, ..zeroed() })
+        .output::<ContAllocOut>();
+    let (mut words, bytes) = none.buffer();
+    words.as_mut_bytes()[size_of::<ContAllocIn>()..].fill(0xcc);
+    let call =
+        ioctl_buffered(client.session(), none.code_for(Encoding::Linux), &mut words.as_mut_bytes()[..bytes]);
+    assert_eq!(call, Ok(()), "the packet says how it failed");
+    assert!(
+        words.as_bytes()[size_of::<ContAllocIn>()..].iter().all(|byte| *byte == 0),
+        "what was there before travels back"
+    );
 
     let refused = request.clone().cookies(1, 2);
     let (mut words, bytes) = refused.buffer();

@@ -146,6 +146,23 @@ fn a_second_registration_of_a_module_leaves_the_first_alone() {
 }
 
 #[test]
+fn memory_of_the_process_is_read_once() {
+    let setup = Setup::new();
+    let client = setup.host.open();
+    for name in ["u32-valid", "u64-valid", "u64-gap-0"] {
+        let module = setup.place(&named(name));
+        setup.host.os().watch_user_reads();
+        module.register(&client).unwrap();
+        let mut reads = setup.host.os().take_user_reads();
+        assert!(reads.len() > 2, "the module and its strings are read: {reads:x?}");
+        reads.sort_by_key(|range| range.start);
+        let twice = reads.windows(2).find(|pair| pair[0].end > pair[1].start);
+        assert_eq!(twice, None, "{name}: what the process changes in between would be seen");
+        module.deregister(&client).unwrap();
+    }
+}
+
+#[test]
 fn copies_are_shared_by_content_and_not_by_uuid() {
     let setup = Setup::new();
     let _driver = setup.trace();

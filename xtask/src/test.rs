@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::report::{Result, Tally};
 use crate::tools::{command, need, say};
-use crate::{book, darwin, demo, endings, freebsd, legacy, os2, panics, solaris, windows};
+use crate::{book, coverage, darwin, demo, endings, freebsd, legacy, os2, panics, solaris, windows};
 
 struct Step {
     name: &'static str,
@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     Step { name: "format", run: || cargo_ok(&["fmt", "--all", "--check"]) },
     Step { name: "clippy", run: clippy },
     Step { name: "host tests", run: host_tests },
+    Step { name: "coverage of the core", run: coverage::check },
     Step { name: "documentation", run: documentation },
     Step { name: "book", run: book::check },
     Step { name: "no panicking path", run: panics::check },

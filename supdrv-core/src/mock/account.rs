@@ -62,6 +62,8 @@ pub(super) struct Account {
     made: [AtomicUsize; KINDS.len()],
     tracing: AtomicBool,
     trace: Mutex<Vec<Call>>,
+    /// What must not be in heap blocks that are freed.
+    secret: Mutex<Vec<u8>>,
     violations: Mutex<Vec<String>>,
 }
 
@@ -114,6 +116,20 @@ impl Machine {
     /// The services called since tracing began or since the last call of this.
     pub fn take_trace(&self) -> Vec<Call> {
         core::mem::take(&mut *locked(&self.account.trace))
+    }
+
+    /// From now on, freeing a heap block that holds these bytes breaks a rule.
+    pub fn keep_secret(&self, bytes: &[u8]) {
+        *locked(&self.account.secret) = bytes.to_vec();
+    }
+
+    /// Looks at a block that is about to be freed.
+    pub(super) fn check_secret(&self, block: &[u8]) {
+        let secret = locked(&self.account.secret);
+        if !secret.is_empty() && block.windows(secret.len()).any(|window| window == *secret) {
+            drop(secret);
+            self.violation("a freed block holds a secret");
+        }
     }
 
     /// Reports a broken rule: now on stderr, and in the end by failing the test.

@@ -75,7 +75,9 @@ impl<E: Codes> MockOs<E> {
         }
         let Some(host) = host_layout(layout) else { return };
         self.account.gone(Kind::Heap);
-        // SAFETY: nobody uses the block any more (condition of the function); it was allocated with this layout.
+        // SAFETY: nobody uses the block any more (condition of the function).
+        self.check_secret(unsafe { core::slice::from_raw_parts(ptr.as_ptr(), layout.size()) });
+        // SAFETY: as above; it was allocated with this layout.
         unsafe {
             header.as_mut().state = FREED;
             ptr.write_bytes(POISON, layout.size());

@@ -56,6 +56,8 @@ pub(super) struct Memory {
     next_fiction: usize,
     pub spaces: HashMap<usize, Space>,
     pub user_bytes_read: usize,
+    /// Reads of user memory, while they are watched.
+    pub user_reads: Option<Vec<core::ops::Range<usize>>>,
     unmapped: bool,
     maps_locked: bool,
 }
@@ -110,6 +112,7 @@ impl Memory {
             next_fiction: FIRST_FICTION as usize,
             spaces: HashMap::new(),
             user_bytes_read: 0,
+            user_reads: None,
             unmapped: true,
             maps_locked: true,
         }

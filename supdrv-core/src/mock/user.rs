@@ -4,7 +4,7 @@
 //! has. Nothing else is user memory: a pointer to an ordinary Rust variable is, for the driver, not a user address.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -182,6 +182,16 @@ impl Machine {
         locked(&self.memory).user_bytes_read
     }
 
+    /// Begins to record which user memory the driver reads.
+    pub fn watch_user_reads(&self) {
+        locked(&self.memory).user_reads = Some(Vec::new());
+    }
+
+    /// The addresses that the driver read, or tried to read, since watching began, in order; watching ends.
+    pub fn take_user_reads(&self) -> Vec<Range<usize>> {
+        locked(&self.memory).user_reads.take().unwrap_or_default()
+    }
+
     /// Number of user mappings of a process.
     #[must_use]
     pub fn user_mappings(&self, process: Process) -> usize {
@@ -208,6 +218,9 @@ impl<E: Codes> OsUserCopy for MockOs<E> {
         let process = self.process_handle();
         let mut memory = locked(&self.memory);
         memory.user_bytes_read += to.len();
+        if let Some(reads) = &mut memory.user_reads {
+            reads.push(from..from.saturating_add(to.len()));
+        }
         let readable =
             memory.spaces.get(&process).is_some_and(|space| space.allows(from, to.len(), MemProt::READ));
         if !readable {
