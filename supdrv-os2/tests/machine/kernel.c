@@ -1,7 +1,7 @@
 /* The stand-in for OS/2's kernel: one process, one thread, memory without paging, and what drivers call. */
 #include "machine.h"
 
-u32 unclean_thunk;
+u32 unclean_thunk, unclean_direction;
 struct state state;
 struct driver current;
 static u8 gdt[0x800] __attribute__((aligned(8)));
@@ -231,6 +231,10 @@ static u32 next_page = 0x28000000;
 
 static u32 lock_spin(u32 *lock)
 {
+    u32 flags;
+    __asm__ volatile("pushfl; popl %0" : "=r"(flags));
+    if (flags & 0x400)
+        unclean_direction++;
     if (*lock)
         print("a spinlock that is held already\n");
     *lock = 1;

@@ -28,7 +28,7 @@ extern u8 code16[];
 void call_16(void);
 
 /* kernel.c */
-extern u32 unclean_thunk;
+extern u32 unclean_thunk, unclean_direction;
 extern struct state {
     u32 devhlp_calls, last_devhlp;
     u16 timer;              /* offset of the tick handler, 0 if none */

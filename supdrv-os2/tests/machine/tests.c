@@ -193,21 +193,41 @@ static void requests(void)
 }
 
 /* The log goes to a physical address, by way of a selector that is just long enough. */
-static void reads(void)
+static u16 read_log(u8 *buffer, u16 room)
 {
-    u8 *buffer = user + 0x2345;
-    u16 count;
-    set_memory(buffer, 0xaa, 600);
     new_packet(0x04, 24);
     packet[13] = 0;
     put_dword(packet + 14, (u32)buffer);
-    put_word(packet + 18, 500);
+    put_word(packet + 18, room);
     put_dword(packet + 20, 0);
     put_word(packet + 22, 5);
+    set_memory(buffer, 0xaa, room + 1);
     check("the log can be read", request(HEADER_1, packet) == DONE);
-    count = word_at(packet + 18);
-    check("no more than was asked for was written", count <= 500 && buffer[count] == 0xaa && buffer[500] == 0xaa);
-    check("and all that it says was", !count || (buffer[0] != 0xaa && buffer[count - 1] != 0xaa));
+    check("no more than was asked for was written", word_at(packet + 18) <= room && buffer[room] == 0xaa);
+    return word_at(packet + 18);
+}
+
+static int is_same(const void *left, const void *right, u32 count)
+{
+    for (u32 at = 0; at < count; at++)
+        if (((const u8 *)left)[at] != ((const u8 *)right)[at])
+            return 0;
+    return 1;
+}
+
+static void reads(int (*printf)(const char *format, ...))
+{
+    u8 *buffer = user + 0x2345;
+    u16 count;
+    while (read_log(buffer, 500) == 500)
+        ;
+    printf("%d and %s\n", 42, "text");
+    count = read_log(buffer, 500);
+    check("what a sibling printed is in the log", count == 12 && is_same(buffer, "42 and text\n", 12) && buffer[12] == 0xaa);
+    printf("012345678\n");
+    check("short buffers get the beginning", read_log(buffer, 4) == 4 && is_same(buffer, "0123", 4));
+    check("and then the rest", read_log(buffer, 20) == 6 && is_same(buffer, "45678\n", 6));
+    check("then there is no more", read_log(buffer, 20) == 0);
 }
 
 static void ticks(void)
@@ -233,7 +253,7 @@ static void siblings(void)
 {
     u8 block[32], *header = flat(current.selector[0], HEADER_1);
     u8 connect[0x20];
-    int (*idc)(u32 code, void *packet);
+    int (*idc)(u32 code, void *packet), (*printf)(const char *format, ...);
     struct registers with = { .ds = current.selector[0], .cs = current.selector[1], .ip = word_at(header + 8) };
 
     check("header 1 has an entry for siblings", (word_at(header + 4) & 0x4000) && with.ip);
@@ -253,6 +273,14 @@ static void siblings(void)
     put_dword(connect + 0x18, 0x00010000);
     check("a sibling can connect", idc(0xc0ffee01, connect) == 0 && dword_at(connect + 4) == 0
           && dword_at(connect + 8) != 0 && dword_at(connect + 8) == dword_at(connect + 0x10));
+    put_dword(connect, 0x18);
+    put_dword(connect + 0x10, 0);
+    put_dword(connect + 0x14, (u32)"SUPR0Printf");
+    check("it can ask for a function", idc(0xc0ffee03, connect) == 0 && dword_at(connect + 4) == 0);
+    printf = (void *)dword_at(connect + 0x10);
+    check("which is in the driver's code",
+          (u32)printf >= current.base[2] && (u32)printf < current.base[2] + current.size[2]);
+    reads(printf);
     put_dword(connect, 0x10);
     check("and disconnect", idc(0xc0ffee02, connect) == 0);
     put_dword(connect + 8, 0);
@@ -273,11 +301,11 @@ void run_tests(const u8 *driver, u32 bytes)
     failed_start();
     start();
     requests();
-    reads();
     ticks();
     siblings();
     check("the machine can go down", command(HEADER_1, 0x1c) == DONE);
     check("stack pointers were always clean for the kernel's thunks", unclean_thunk == 0);
+    check("the direction flag was clear whenever 32-bit services were called", !unclean_direction);
     print_decimal(passed);
     print(" passed, ");
     print_decimal(failed);
