@@ -19,8 +19,6 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use zerocopy::FromZeros;
-
 use crate::abi::ioctl::{SESSION_COOKIE, SESSION_COOKIE_DEAD};
 use crate::abi::published::{DevExtView, SessionView};
 use crate::abi::status::{Result, VERR_INVALID_PARAMETER, VERR_NO_MEMORY};
@@ -30,6 +28,7 @@ use crate::memory::MemoryRefs;
 use crate::object::{ObjectId, SessionKey};
 use crate::os::{LockClass, NIL_HANDLE, NIL_ID, ObjectCreator, SessionKind, SupdrvOs};
 use crate::sync::{IrqSpinLock, SpinLock};
+use crate::tracer::TracerSession;
 
 /// Counts at or above this are corruption, not use.
 const MAX_REFERENCES: u32 = 1 << 20;
@@ -53,7 +52,7 @@ pub struct Session<O: SupdrvOs> {
     pub(crate) memory: SpinLock<MemoryRefs<O>, O>,
     pub(crate) gip: crate::gip::GipSession,
     pub(crate) loader: crate::loader::LoaderSession,
-    pub(crate) tracer: crate::tracer::TracerSession<O>,
+    pub(crate) tracer: TracerSession<O>,
     /// A kernel session whose sibling driver hasn't disconnected.
     connected: AtomicBool,
     /// Last: the system's tail follows it.
@@ -88,7 +87,25 @@ impl<O: SupdrvOs> Session<O> {
         let ext = os.session_ext_create(kind)?;
         let memory = SpinLock::new(os, LockClass::Session, MemoryRefs::new())?;
         let handles = IrqSpinLock::new(os, LockClass::HandleTable, Entries::new())?;
-        let mut view = SessionView::new_zeroed();
+        let place = os.heap_alloc_zeroed(layout).ok_or(VERR_NO_MEMORY)?.cast::<Self>();
+        let session = place.as_ptr();
+        // Field by field: kernel stacks have no room for a whole session.
+        // SAFETY: the memory is fresh and at least as large as a Session, and all fields are written but the view, for which zeros are a
+        // value; what follows it stays zero.
+        unsafe {
+            (&raw mut (*session).driver).write(NonNull::from(driver));
+            (&raw mut (*session).bytes).write(layout.size());
+            (&raw mut (*session).owner).write(Owner { kind });
+            (&raw mut (*session).ext).write(ext);
+            (&raw mut (*session).handles).write(handles);
+            (&raw mut (*session).memory).write(memory);
+            (&raw mut (*session).gip).write(Default::default());
+            (&raw mut (*session).loader).write(Default::default());
+            TracerSession::init(&raw mut (*session).tracer);
+            (&raw mut (*session).connected).write(AtomicBool::new(!kind.is_user()));
+        }
+        // SAFETY: as above; nobody else knows it yet.
+        let view = unsafe { &mut (*session).view };
         view.dev_ext = AtomicPtr::new(driver.view().as_ptr());
         view.cookie = SESSION_COOKIE.into();
         view.unrestricted = u8::from(kind.is_unrestricted());
@@ -96,23 +113,8 @@ impl<O: SupdrvOs> Session<O> {
         (view.uid, view.gid, view.process) = (uid.into(), gid.into(), process.into());
         view.r0_process = process_handle.into();
         view.tracer_caller = NIL_HANDLE;
-        view.spinlock = memory.handle();
-        let session = Self {
-            driver: NonNull::from(driver),
-            bytes: layout.size(),
-            owner: Owner { kind },
-            ext,
-            handles,
-            memory,
-            gip: Default::default(),
-            loader: Default::default(),
-            tracer: Default::default(),
-            connected: AtomicBool::new(!kind.is_user()),
-            view,
-        };
-        let place = os.heap_alloc_zeroed(layout).ok_or(VERR_NO_MEMORY)?.cast::<Self>();
-        // SAFETY: the memory is fresh and at least as large as a Session; what follows the view stays zero.
-        unsafe { place.write(session) };
+        // SAFETY: the field was written above.
+        view.spinlock = unsafe { (*session).memory.handle() };
         let session = SessionRef(place);
         os.session_published(session.ext(), session.view());
         Ok(session)

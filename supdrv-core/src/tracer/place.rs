@@ -39,6 +39,8 @@ impl PlacedObject {
     /// 1. With `image`, the image is readable and writable, and nobody writes its object meanwhile. Without, what the header says is there,
     ///    with the same conditions; a plausible address is readable.
     /// 2. The object and its locations stay there for as long as the result, or a provider made of it, is used.
+    // Not inlined: what it has on the stack is gone before the tracer is called.
+    #[inline(never)]
     pub unsafe fn read<O: SupdrvOs>(os: &O, address: usize, image: Option<ImageBits>) -> Result<Self> {
         let plausible = |address: u64| usize::try_from(address).is_ok_and(|it| os.is_plausible_address(it));
         let bounds = match image {

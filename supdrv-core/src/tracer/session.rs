@@ -28,13 +28,20 @@ pub struct TracerSession<O: SupdrvOs> {
     pub(super) slots: Slots<O>,
 }
 
-impl<O: SupdrvOs> Default for TracerSession<O> {
-    fn default() -> Self {
-        Self { data: AtomicUsize::new(0), caller: AtomicUsize::new(NIL_HANDLE), slots: Slots::default() }
-    }
-}
-
 impl<O: SupdrvOs> TracerSession<O> {
+    /// Makes one in a session, without a copy on the stack.
+    ///
+    /// # Safety
+    /// The place is valid for writes, and nobody else knows it yet.
+    pub(crate) unsafe fn init(place: *mut Self) {
+        // SAFETY: condition of the function.
+        unsafe {
+            (&raw mut (*place).data).write(AtomicUsize::new(0));
+            (&raw mut (*place).caller).write(AtomicUsize::new(NIL_HANDLE));
+            Slots::init(&raw mut (*place).slots);
+        }
+    }
+
     fn data(&self) -> usize {
         self.data.load(Ordering::Relaxed)
     }

@@ -3,9 +3,11 @@
 use core::ops::{Bound, Range};
 
 use super::TracerGlobals;
-use super::copy::{CopyKey, VtgCopy};
+use super::copy::{CopyKey, Source, VtgCopy};
+use super::marks::Words;
 use super::ops::Ops;
 use super::provider::{Owner, Parts, Provider, Standing};
+use super::vtg::Header;
 use crate::abi::published::DevExtView;
 use crate::abi::status::{Result, VERR_SUPDRV_VTG_ALREADY_REGISTERED, VERR_SUPDRV_VTG_ONLY_ONCE_PER_SESSION};
 use crate::heap::Box;
@@ -344,11 +346,19 @@ impl<O: SupdrvOs> State<O> {
     }
 }
 
-/// A node for a copy that may be shared.
+/// A copy in a node, so that it may be shared.
 ///
 /// # Errors
-/// `VERR_NO_MEMORY`.
-pub fn copy_node<O: SupdrvOs>(os: &O, copy: VtgCopy<O>) -> Result<CopyNode<O>> {
+/// Those of [`VtgCopy::build`]; `VERR_NO_MEMORY`.
+// Not inlined: what it has on the stack is gone before the tracer is called.
+#[inline(never)]
+pub fn copy_node<O: SupdrvOs>(
+    os: &O,
+    header: &Header,
+    locations: &Words,
+    source: &Source,
+) -> Result<CopyNode<O>> {
+    let copy = VtgCopy::build(os, header, locations, source)?;
     let key = copy.key();
     Node::new(os, key, SharedCopy { copy: Box::new(os, copy)?, users: 0 })
 }

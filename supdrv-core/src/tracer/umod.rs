@@ -80,13 +80,19 @@ const fn taken_by(header_r3: usize) -> usize {
 /// The modules of a session.
 pub struct Slots<O: SupdrvOs>([Slot<O>; MAX_UMODS]);
 
-impl<O: SupdrvOs> Default for Slots<O> {
-    fn default() -> Self {
-        Self(core::array::from_fn(|_| Slot { taken: AtomicUsize::new(0), gate: Gate::default() }))
-    }
-}
-
 impl<O: SupdrvOs> Slots<O> {
+    /// Makes free slots in place.
+    ///
+    /// # Safety
+    /// The place is valid for writes, and nobody else knows it yet.
+    pub(super) unsafe fn init(place: *mut Self) {
+        let first = place.cast::<Slot<O>>();
+        for number in 0..MAX_UMODS {
+            // SAFETY: one of the slots of the array (condition of the function).
+            unsafe { first.add(number).write(Slot { taken: AtomicUsize::new(0), gate: Gate::default() }) };
+        }
+    }
+
     /// Takes the lowest free slot. The tracer mutex is held.
     fn reserve(&self, header_r3: usize) -> Result<usize> {
         let taken = |slot: &Slot<O>| slot.taken.load(Ordering::Relaxed);
@@ -283,6 +289,8 @@ impl<O: SupdrvOs> Tracer<O> {
     }
 
     /// Reads the header of a module, and only that.
+    // Not inlined: what it has on the stack is gone before anything else begins.
+    #[inline(never)]
     fn check_umod(&self, session: &Session<O>, request: &UmodRequest<'_>) -> Result<Checked> {
         let origin: Origin<fn(u64) -> bool> = Origin::User;
         Header::check_place(request.header_r3 as u64, &origin)?;
@@ -324,7 +332,7 @@ impl<O: SupdrvOs> Tracer<O> {
             strings_bytes: request.strings_bytes,
             flags: request.flags,
         };
-        let copy = copy_node(&self.os, VtgCopy::build(&self.os, header, &user_locations, &source)?)?;
+        let copy = copy_node(&self.os, header, &user_locations, &source)?;
         let umod = Umod {
             bitness: header.bitness(),
             copy: NonNull::dangling(),

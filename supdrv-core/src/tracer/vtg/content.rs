@@ -46,6 +46,8 @@ impl Object {
     /// `VERR_SUPDRV_VTG_STRTAB_OFF`, `_BAD_STRING`, `_STRING_TOO_LONG`, `_BAD_ATTR`, `_BAD_PROVIDER`, `_BAD_PROBE`, `_BAD_ARGLIST`,
     /// `_BAD_PROBE_ENABLED`, `_BAD_PROBE_LOC`, `VERR_SUPDRV_TRACER_BAD_ARG_FLAGS`; `_BAD_HDR_PTR` if fewer bytes are given than
     /// the header says.
+    // Not inlined, and not copied on the way: kernel stacks are small.
+    #[inline(never)]
     pub fn parse(
         header: Header,
         object: &[u8],
