@@ -241,6 +241,11 @@ impl Inspection {
         );
         let red_zone = code.lines().find(|line| is_red_zone_access(line));
         self.check(&format!("has no red zone {}", red_zone.unwrap_or("")), red_zone.is_none());
+        let frame = code.lines().filter_map(frame_bytes).max().unwrap_or(0);
+        self.check(
+            &format!("needs at most {frame} bytes of stack in a function ({MAX_FRAME_BYTES} allowed)"),
+            (1..=MAX_FRAME_BYTES).contains(&frame),
+        );
         self.check("was disassembled", code.lines().count() > 1000);
         Ok(())
     }
@@ -329,6 +334,18 @@ impl Inspection {
     }
 }
 
+/// What a function may take of a kernel's stack; compilers of kernels warn above this.
+const MAX_FRAME_BYTES: u64 = 2048;
+
+/// How many bytes of stack an instruction takes at once.
+fn frame_bytes(line: &str) -> Option<u64> {
+    let (instruction, operands) = line.split_once("$0x")?;
+    let (bytes, register) = operands.split_once(", ")?;
+    let takes = instruction.trim_end().ends_with("subq") || instruction.trim_end().ends_with("subl");
+    let is_stack = register.starts_with("%rsp") || register.starts_with("%esp");
+    if takes && is_stack { u64::from_str_radix(bytes, 16).ok() } else { None }
+}
+
 /// A store below the stack pointer.
 fn is_red_zone_access(line: &str) -> bool {
     line.contains("mov")
@@ -337,7 +354,15 @@ fn is_red_zone_access(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_red_zone_access;
+    use super::{frame_bytes, is_red_zone_access};
+
+    #[test]
+    fn frames_are_what_is_taken_of_the_stack_at_once() {
+        assert_eq!(frame_bytes("    1234: \tsubq\t$0x7d8, %rsp          # imm = 0x7D8"), Some(0x7d8));
+        assert_eq!(frame_bytes("    1234: \tsubl\t$0x40, %esp"), Some(0x40));
+        assert_eq!(frame_bytes("    1234: \taddq\t$0x40, %rsp"), None);
+        assert_eq!(frame_bytes("    1234: \tsubq\t$0x40, %rax"), None);
+    }
 
     #[test]
     fn stores_below_the_stack_pointer_are_found() {
