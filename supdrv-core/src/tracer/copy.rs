@@ -79,8 +79,9 @@ impl<O: SupdrvOs> VtgCopy<O> {
         let mut block = Array::<u64, O>::new_zeroed(os, plan.total.div_ceil(8))?;
         let address = block.as_ptr() as u64;
         let bytes = (*block).as_mut_bytes();
-        let object = bytes.get_mut(..header.object_bytes() as usize).ok_or(VERR_NO_MEMORY)?;
-        os.user_copy_from(object, source.header_r3)?;
+        // The header was read before; what it says now doesn't matter.
+        let rest = bytes.get_mut(HEADER_BYTES..header.object_bytes() as usize).ok_or(VERR_NO_MEMORY)?;
+        os.user_copy_from(rest, source.header_r3.wrapping_add(HEADER_BYTES))?;
         let strings = bytes.get_mut(plan.strings.clone()).ok_or(VERR_NO_MEMORY)?;
         os.user_copy_from(strings, source.strings_r3)?;
         let raw = native_header(header, address, &plan);
