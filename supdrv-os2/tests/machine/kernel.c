@@ -7,6 +7,9 @@ struct driver current;
 static u8 gdt[0x800] __attribute__((aligned(8)));
 struct __attribute__((packed)) { u16 limit; void *base; } gdt_descriptor = { sizeof gdt - 1, gdt };
 
+static u8 idt[32 * 8] __attribute__((aligned(8)));
+struct __attribute__((packed)) { u16 limit; void *base; } idt_descriptor = { sizeof idt - 1, idt };
+
 /* 16-bit entries, in start.asm. */
 void devhlp_16(void);
 void KernThunkStackTo16(void);
@@ -72,6 +75,19 @@ void set_selector(u16 selector, u32 base, u32 limit, u8 access, u8 width)
 
 void set_up(void)
 {
+    extern u8 exception_entries[];
+    for (u32 vector = 0; vector < 32; vector++) {
+        u32 entry = (u32)exception_entries + vector * 8;
+        u8 *gate = idt + vector * 8;
+        gate[0] = entry;
+        gate[1] = entry >> 8;
+        gate[2] = FLAT_CODE & 0xff;
+        gate[3] = FLAT_CODE >> 8;
+        gate[4] = 0;
+        gate[5] = 0x8e;
+        gate[6] = entry >> 16;
+        gate[7] = entry >> 24;
+    }
     set_selector(FLAT_CODE, 0, 0xfffff, CODE_ACCESS, WIDE);
     set_selector(FLAT_DATA, 0, 0xfffff, DATA_ACCESS, WIDE);
     set_selector(STACK16, stack_base, 0xffff, DATA_ACCESS, 0);
@@ -79,11 +95,41 @@ void set_up(void)
     set_selector(VARIABLES, (u32)&variables, sizeof variables - 1, DATA_ACCESS, 0);
 }
 
-/* Vector and place of what would be the end of the machine. */
 void *flat(u16 selector, u16 offset)
 {
     const u8 *entry = gdt + (selector & ~7);
     return (void *)((entry[2] | entry[3] << 8 | entry[4] << 16 | (u32)entry[7] << 24) + offset);
+}
+
+/* Never returns. Some vectors have an error code, then the place is one word further. */
+void exception(u32 vector, u32 first, u32 second, u32 third)
+{
+    print("exception ");
+    print_number(vector);
+    print(": ");
+    print_number(first);
+    print(" ");
+    print_number(second);
+    print(" ");
+    print_number(third);
+    print("\n");
+    leave();
+}
+
+/* Fills what is below the caller's stack, so that it shows what is used. */
+void fill_stack(void)
+{
+    for (u8 *at = stack_area; at < (u8 *)__builtin_frame_address(0) - 256; at++)
+        *(volatile u8 *)at = 0xa5;
+}
+
+/* Bytes below the caller that were used since. */
+u32 used_stack(void)
+{
+    u8 *at = stack_area;
+    while (*at == 0xa5)
+        at++;
+    return (u8 *)__builtin_frame_address(0) - at;
 }
 
 struct registers call(struct registers with)

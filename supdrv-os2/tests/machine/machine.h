@@ -24,7 +24,7 @@ struct driver {
 /* start.asm */
 extern struct registers registers;
 extern u32 stack_base;
-extern u8 code16[];
+extern u8 code16[], stack_area[];
 void call_16(void);
 
 /* kernel.c */
@@ -46,6 +46,8 @@ void set_selector(u16 selector, u32 base, u32 limit, u8 access, u8 width);
 void *flat(u16 selector, u16 offset);
 void print(const char *text);
 void print_number(u32 number);
+void fill_stack(void);
+u32 used_stack(void);
 void advance_clock(u32 milliseconds);
 void leave(void) __attribute__((noreturn));
 

@@ -17,7 +17,9 @@ STACK_OFFSET    equ 0x1002
         dd      0x1badb002, 0, -0x1badb002
 
         section .bss
-        global  stack_base
+        resb    1024
+fault_stack:
+        global  stack_base, stack_area
 stack_area:
         resb    STACK_OFFSET + STACK_BYTES
 stack_top:
@@ -33,7 +35,37 @@ dos_frame:
         resd    1
 
         section .text
-        extern  main, gdt_descriptor, set_up, devhlp_service, dos_service, unclean_thunk
+        extern  exception
+; What would be the end of the machine is told first: vector and place.
+        global  exception_entries
+exception_entries:
+%assign vector 0
+%rep 32
+        push    byte vector
+        jmp     near faulted
+        align   8
+%assign vector vector + 1
+%endrep
+faulted:
+        mov     ax, FLAT_DATA
+        mov     ds, ax
+        mov     es, ax
+        ; On whatever stack that was: the frame is read through its selector.
+        mov     eax, [ss:esp + 4]
+        mov     ebx, [ss:esp + 8]
+        mov     ecx, [ss:esp + 12]
+        mov     edx, [ss:esp]
+        mov     ss, [flat_data]
+        mov     esp, fault_stack
+        push    ecx
+        push    ebx
+        push    eax
+        push    edx
+        call    exception
+flat_data:
+        dw      FLAT_DATA
+
+        extern  main, gdt_descriptor, idt_descriptor, set_up, devhlp_service, dos_service, unclean_thunk
         global  _start
 _start:
         cli
@@ -42,6 +74,7 @@ _start:
         push    ebx
         call    set_up
         lgdt    [gdt_descriptor]
+        lidt    [idt_descriptor]
         jmp     FLAT_CODE:.flat
 .flat:
         mov     ax, FLAT_DATA

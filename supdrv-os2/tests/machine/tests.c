@@ -287,6 +287,41 @@ static void siblings(void)
     check("others than it are refused", idc(0xc0ffee03, connect) == -2);
 }
 
+static void print_decimal(u32 number);
+
+/* Kernel stacks are a few KiB, and interrupts are served on them too: requests may take some of that, ticks next to nothing. */
+#define REQUEST_STACK 3072
+#define TICK_STACK 512
+
+static void stack(const char *what, u32 limit)
+{
+    u32 used = used_stack();
+    print("       ");
+    print(what);
+    print(": ");
+    print_decimal(used);
+    print(" bytes of stack\n");
+    check("which is within its limit", used > 64 && used < limit);
+}
+
+static void stacks(void)
+{
+    u32 address;
+    fill_stack();
+    with_sfn(0x0d, 5);
+    stack("open", REQUEST_STACK);
+    address = handshake();
+    fill_stack();
+    ioctl(5, 0xc0, 1, address, 24);
+    stack("handshake", REQUEST_STACK);
+    fill_stack();
+    call((struct registers) { .ds = current.selector[0], .es = VARIABLES, .ip = state.timer, .cs = current.selector[1] });
+    stack("clock tick", TICK_STACK);
+    fill_stack();
+    with_sfn(0x0e, 5);
+    stack("close", REQUEST_STACK);
+}
+
 static void print_decimal(u32 number)
 {
     if (number >= 10)
@@ -303,6 +338,7 @@ void run_tests(const u8 *driver, u32 bytes)
     requests();
     ticks();
     siblings();
+    stacks();
     check("the machine can go down", command(HEADER_1, 0x1c) == DONE);
     check("stack pointers were always clean for the kernel's thunks", unclean_thunk == 0);
     check("the direction flag was clear whenever 32-bit services were called", !unclean_direction);

@@ -54,7 +54,8 @@ pub fn test(driver: &Path) -> Result<Tally> {
     let kernel = build()?;
     need(&["qemu-system-x86"])?;
     say("loading the driver in QEMU …");
-    let mut qemu = command("timeout", &[LIMIT, "qemu-system-i386", "-accel", "tcg", "-m", "1024"]);
+    let mut qemu =
+        command("timeout", &[LIMIT, "qemu-system-i386", "-accel", "tcg", "-m", "1024", "-cpu", "pentium"]);
     qemu.args(["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio", "-monitor", "none"]);
     qemu.args(["-device", "isa-debug-exit,iobase=0xf4"]);
     let output = qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(driver).output()?;
