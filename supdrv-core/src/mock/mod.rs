@@ -156,6 +156,12 @@ impl<E: Codes> MockOs<E> {
         Self { machine: Arc::new(machine), is_owner: true, codes: PhantomData }
     }
 
+    /// Whether both are handles to the same machine.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.machine, &other.machine)
+    }
+
     /// The shared state, for objects that must find it again.
     pub(crate) const fn machine(&self) -> &Arc<Machine> {
         &self.machine

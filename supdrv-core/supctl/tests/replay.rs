@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use common::InProcess;
@@ -13,6 +14,7 @@ use supctl::client::Client;
 use supctl::suite::{self, Case, Outcome};
 use supctl::transport::Node;
 use supdrv_core::mock::{LinuxCodes, MockOs};
+use supdrv_core::ring0::{Ring0, events};
 
 /// Calls that fail one by one, from the first on.
 const ALL_UP_TO: u64 = 1_000;
@@ -42,14 +44,56 @@ fn works_on(transport: &InProcess<LinuxCodes>, before: &supdrv_core::driver::Cou
     client.page_free(pages.r3).map_err(|error| error.to_string())
 }
 
-fn machine() -> MockOs {
-    MockOs::with_codes(2)
+mod exports {
+    supdrv_core::ring0_exports!(supdrv_core::mock::MockOs, super::current(), private);
+}
+
+/// The machine that functions for modules are of: they know no other.
+static CURRENT: Mutex<Option<MockOs>> = Mutex::new(None);
+
+fn current() -> MockOs {
+    CURRENT.lock().unwrap().clone().expect("a machine is current")
+}
+
+/// What a case runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Functions {
+    /// Images can't call the driver.
+    None,
+    /// They can. One test only, as there is one current machine.
+    All,
+}
+
+/// A machine for one run of a case.
+struct Machine(MockOs);
+
+impl Machine {
+    fn new(functions: Functions) -> Self {
+        let os = MockOs::with_codes(2);
+        if functions == Functions::All {
+            os.set_exports(exports::EXPORTS);
+            os.set_tracer_globals(<exports::Runtime as Ring0>::tracer_globals());
+            *CURRENT.lock().unwrap() = Some(os.clone());
+        }
+        Self(os)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if CURRENT.lock().unwrap().as_ref().is_some_and(|current| self.0.is_same(current)) {
+            // What the end of a driver does.
+            events::gip_published::<exports::Runtime>(0);
+            *CURRENT.lock().unwrap() = None;
+        }
+    }
 }
 
 /// How many calls of a case failed in turn; `None` if the case isn't for this way.
-fn replay(case: &Case) -> Option<u64> {
-    let os = machine();
-    let transport = InProcess::new(&os);
+fn replay(case: &Case, functions: Functions) -> Option<u64> {
+    let machine = Machine::new(functions);
+    let os = &machine.0;
+    let transport = InProcess::new(os);
     let begin = os.fallible_calls();
     match case.run(&transport) {
         Outcome::Pass => {}
@@ -57,10 +101,12 @@ fn replay(case: &Case) -> Option<u64> {
         Outcome::Fail(reason) => panic!("{}: {reason}", case.title()),
     }
     let calls = os.fallible_calls() - begin;
-    drop((transport, os));
+    drop(transport);
+    drop(machine);
     for n in places(calls) {
-        let os = machine();
-        let transport = InProcess::new(&os);
+        let machine = Machine::new(functions);
+        let os = &machine.0;
+        let transport = InProcess::new(os);
         let before = transport.host.counters();
         os.fail_nth(n);
         let outcome = case.run(&transport);
@@ -75,10 +121,14 @@ fn replay(case: &Case) -> Option<u64> {
 
 /// Replays the cases of some groups.
 fn replay_groups(groups: &[&str]) {
+    replay_groups_with(groups, Functions::None);
+}
+
+fn replay_groups_with(groups: &[&str], functions: Functions) {
     let (mut cases, mut calls) = (0, 0);
     for case in suite::cases().filter(|case| groups.contains(&case.group)) {
         let start = Instant::now();
-        if let Some(failed) = replay(case) {
+        if let Some(failed) = replay(case, functions) {
             println!("{:>6} calls  {:>6} ms  {}", failed, start.elapsed().as_millis(), case.title());
             cases += 1;
             calls += places(failed).count();
@@ -115,7 +165,7 @@ fn images_and_calls_into_them() {
 
 #[test]
 fn tracepoints() {
-    replay_groups(&["tracer"]);
+    replay_groups_with(&["tracer"], Functions::All);
 }
 
 #[test]
