@@ -165,17 +165,16 @@ void advance_clock(u32 milliseconds)
     global_info.milliseconds += milliseconds;
 }
 
-/* Registers as the 16-bit entry saved them. */
-struct frame {
-    u32 edi, esi, ebp, esp, ebx, edx, ecx, eax;
-    u16 es, ds;
-};
-
 /* 1 if the service failed: the carry flag. */
 u32 devhlp_service(struct frame *frame)
 {
     state.devhlp_calls++;
     state.last_devhlp = frame->edx & 0xff;
+    state.frame = *frame;
+    if (state.fail_devhlp) {
+        frame->eax = state.fail_devhlp;
+        return 1;
+    }
     switch (frame->edx & 0xff) {
     case 0x02: /* Yield */
         return 0;
@@ -206,10 +205,6 @@ u32 devhlp_service(struct frame *frame)
             return 0;
         }
     case 0x2b: /* InternalError */
-        print("internal error: ");
-        for (u16 at = 0; at < (u16)frame->edi; at++)
-            print((char[]) { *(char *)flat(frame->ds, frame->esi + at), 0 });
-        print("\n");
         return 0;
     case 0x58: /* VMFree */
         return 0;
@@ -395,14 +390,14 @@ void *sel_to_flat(u32 far)
     return flat(far >> 16, far);
 }
 
-/* Multiboot: the first module is the driver. */
+/* Multiboot: the modules are the driver and the probe. */
 void main(u32 *information)
 {
     u32 *module = (u32 *)information[6];
-    if (!(information[0] & 8) || information[5] != 1) {
+    if (!(information[0] & 8) || information[5] != 2) {
         print("there is no driver\n");
         leave();
     }
-    run_tests((u8 *)module[0], module[1] - module[0]);
+    run_tests((u8 *)module[0], module[1] - module[0], (u8 *)module[4], module[5] - module[4]);
     leave();
 }

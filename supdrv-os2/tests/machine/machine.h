@@ -27,12 +27,20 @@ extern u32 stack_base;
 extern u8 code16[], stack_area[];
 void call_16(void);
 
+/* Registers as the 16-bit entry of the services saved them. */
+struct frame {
+    u32 edi, esi, ebp, esp, ebx, edx, ecx, eax;
+    u16 es, ds;
+};
+
 /* kernel.c */
 extern u32 unclean_thunk, unclean_direction;
 extern struct state {
     u32 devhlp_calls, last_devhlp;
+    struct frame frame;     /* at the last DevHlp call */
+    u32 fail_devhlp;        /* EAX at the end of all of them, which fail; 0 if they don't */
     u16 timer;              /* offset of the tick handler, 0 if none */
-    int fail_virt_to_lin;
+    int fail_virt_to_lin;   /* this one alone */
     char screen[1024];
     u32 screen_bytes;
     u32 opens, closes;
@@ -56,7 +64,7 @@ int load_driver(const u8 *file, u32 bytes, const u32 *bases, struct driver *driv
 u32 kernel_ordinal(u16 ordinal);
 
 /* tests.c */
-void run_tests(const u8 *file, u32 bytes);
+void run_tests(const u8 *driver, u32 bytes, const u8 *probe, u32 probe_bytes);
 
 #define FLAT_DATA 0x168
 #define FLAT_CODE 0x170

@@ -290,7 +290,7 @@ static void siblings(void)
 static void print_decimal(u32 number);
 
 /* Kernel stacks are a few KiB, and interrupts are served on them too: requests may take some of that, ticks next to nothing. */
-#define REQUEST_STACK 3072
+#define REQUEST_STACK 2048
 #define TICK_STACK 512
 
 static void stack(const char *what, u32 limit)
@@ -322,6 +322,83 @@ static void stacks(void)
     stack("close", REQUEST_STACK);
 }
 
+/* One of the probe's services; the packet has what came of it. */
+static u32 service(u8 number, u32 first, u32 second, u32 third, u32 fourth)
+{
+    u32 arguments[] = { first, second, third, fourth };
+    new_packet(0x10, 43);
+    packet[14] = number;
+    copy_memory(packet + 15, arguments, sizeof arguments);
+    if (request(HEADER_1, packet) != DONE)
+        return 0xffffffff;
+    check("C's registers are kept", dword_at(packet + 35) == 1);
+    return dword_at(packet + 31);
+}
+
+#define CALLED(number) (state.last_devhlp == (number))
+
+/* The shell with a probe instead of the Rust half: each service by itself, and what the kernel is given for it. */
+static void services(const u8 *probe, u32 bytes)
+{
+    static const u32 bases[8] = { 0x20100000, 0x20330000, 0x20900000, 0x20a00000 };
+    static const char text[] = "the end";
+    u32 result = 0, driver_data = 0;
+
+    reset_state();
+    check("the probe can be loaded", load_driver(probe, bytes, bases, &current));
+    check("it starts", init(HEADER_1) == DONE && init(HEADER_2) == DONE);
+    check("what Rust has to say is printed", is_same(state.screen, "probe: ready\r\n", state.screen_bytes) && state.screen_bytes == 14);
+    driver_data = current.selector[0];
+
+    check("VirtToLin succeeds", service(0, USER << 16 | 0x1234, (u32)&result, 0, 0) == 0);
+    check("with selector and offset", CALLED(0x5b) && (u16)state.frame.eax == USER && state.frame.esi == 0x1234);
+    check("and the result is stored", result == (u32)flat(USER, 0x1234));
+
+    set_memory(user, 0xaa, 16);
+    check("copies to physical memory succeed", service(1, (u32)user + 1, (u32)text, 7, 0) == 0);
+    check("with the address, its length, and a result in ES", CALLED(0x15) && (state.frame.edx >> 8 & 0xff) == 1
+          && (u16)state.frame.eax == (u32)user >> 16 && (u16)state.frame.ebx == ((u32)user & 0xffff) + 1 && (u16)state.frame.ecx == 7);
+    check("and the bytes are there", user[0] == 0xaa && is_same(user + 1, text, 7) && user[8] == 0xaa);
+    state.devhlp_calls = 0;
+    check("copies of nothing are no work", service(1, (u32)user, 0, 0, 0) == 0 && !state.devhlp_calls);
+    check("copies that no selector reaches are refused", service(1, (u32)user, (u32)text, 0x10000, 0) == 87 && !state.devhlp_calls);
+
+    check("VMGlobalToProcess succeeds", service(2, 1, 0x28001000, 0x3000, (u32)&result) == 0);
+    check("with flags, address and length", CALLED(0x5a) && state.frame.eax == 1 && state.frame.ebx == 0x28001000 && state.frame.ecx == 0x3000);
+    check("and the result is stored", result == 0x28001000);
+
+    check("VMFree succeeds", service(3, 0x12345000, 0, 0, 0) == 0);
+    check("with the address", CALLED(0x58) && state.frame.eax == 0x12345000);
+
+    check("SetTimer succeeds", service(4, 1, 0, 0, 0) == 0 && CALLED(0x1d) && state.timer);
+    call((struct registers) { .ds = driver_data, .es = VARIABLES, .ip = state.timer, .cs = current.selector[1] });
+    call((struct registers) { .ds = driver_data, .es = VARIABLES, .ip = state.timer, .cs = current.selector[1] });
+    check("ticks arrive", service(6, 0, 0, 0, 0) == 0 && dword_at(packet + 39) == 2);
+    check("which was a yield", CALLED(0x02));
+    check("ResetTimer succeeds", service(4, 0, 0, 0, 0) == 0 && CALLED(0x1e) && !state.timer);
+
+    check("GetDOSVar succeeds", service(5, 0x14, 0, (u32)&result, 0) == 0);
+    check("with index and member", CALLED(0x24) && (state.frame.eax & 0xff) == 0x14 && (u16)state.frame.ecx == 0);
+    check("and the variable can be read", *(u8 *)result == 1);
+    check("a variable that isn't there is an error", service(5, 0x15, 0, (u32)&result, 0) != 0);
+
+    service(7, (u32)text, sizeof text - 1, 0, 0);
+    check("InternalError is told the text, in the driver's data", CALLED(0x2b) && state.frame.ds == driver_data
+          && (u16)state.frame.edi == 7 && is_same(flat(driver_data, state.frame.esi), text, 7));
+    set_memory(user, 'x', 0x3000);
+    service(7, (u32)user, 0x3000, 0, 0);
+    check("or as much of it as there is room for", (u16)state.frame.edi == 2048);
+
+    state.fail_devhlp = 0xdead0008;
+    result = 0x5555;
+    check("errors are 16 bits", service(0, USER << 16, (u32)&result, 0, 0) == 8 && service(2, 0, 0, 0, (u32)&result) == 8
+          && service(3, 0, 0, 0, 0) == 8 && service(4, 1, 0, 0, 0) == 8 && service(6, 0, 0, 0, 0) == 8
+          && service(5, 7, 0, (u32)&result, 0) == 8 && service(1, (u32)user, (u32)text, 7, 0) == 8);
+    check("and nothing is stored", result == 0x5555);
+    state.fail_devhlp = 0xdead0000;
+    check("an error without a number is one nevertheless", service(3, 0, 0, 0, 0) == 31);
+}
+
 static void print_decimal(u32 number)
 {
     if (number >= 10)
@@ -329,7 +406,7 @@ static void print_decimal(u32 number)
     print((char[]) { '0' + number % 10, 0 });
 }
 
-void run_tests(const u8 *driver, u32 bytes)
+void run_tests(const u8 *driver, u32 bytes, const u8 *probe, u32 probe_bytes)
 {
     file = driver;
     file_bytes = bytes;
@@ -340,6 +417,7 @@ void run_tests(const u8 *driver, u32 bytes)
     siblings();
     stacks();
     check("the machine can go down", command(HEADER_1, 0x1c) == DONE);
+    services(probe, probe_bytes);
     check("stack pointers were always clean for the kernel's thunks", unclean_thunk == 0);
     check("the direction flag was clear whenever 32-bit services were called", !unclean_direction);
     print_decimal(passed);

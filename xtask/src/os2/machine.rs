@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::shim;
+use super::omf::Module;
+use super::symbols::Symbols;
+use super::{elf, link, lx, read, shim};
 use crate::report::{Result, Tally};
 use crate::tools::{command, need, run, say, target};
 
@@ -21,12 +23,32 @@ const CFLAGS: &[&str] = &[
     "-fno-asynchronous-unwind-tables",
     "-fcf-protection=none",
     "-mgeneral-regs-only",
+    "-malign-data=abi",
     "-Wall",
     "-Wextra",
     "-Werror",
 ];
 /// Whatever hangs is ended after this many seconds.
 const LIMIT: &str = "60";
+
+fn compile(source: &str, folder: &Path) -> Result<PathBuf> {
+    let (path, object) = (shim().join("tests/machine").join(source), folder.join(source));
+    let object = object.with_extension("o");
+    run(command("gcc", CFLAGS).arg("-c").arg(path.with_extension("c")).arg("-o").arg(&object))?;
+    Ok(object)
+}
+
+/// A driver of the shell and a C half that calls its services one by one.
+fn build_probe() -> Result<PathBuf> {
+    let folder = target("os2/machine")?;
+    let shell = Module::parse(&read(&super::assemble(&folder)?)?)?;
+    let probe =
+        elf::convert("probe", &read(&compile("probe", &folder)?)?, &Symbols::read()?.kernel_imports())?;
+    let names = lx::Names { module: "PROBE", description: "@#supdrv:0#@ For tests" };
+    let driver = folder.join("probe.sys");
+    std::fs::write(&driver, lx::write(&link::link(&[shell, probe])?, &names)?)?;
+    Ok(driver)
+}
 
 fn build() -> Result<PathBuf> {
     need(&["gcc", "nasm", "lld-19"])?;
@@ -35,13 +57,7 @@ fn build() -> Result<PathBuf> {
     let mut nasm = command("nasm", &["-f", "elf32", "-Wall", "-Werror", "-o"]);
     run(nasm.arg(&objects[0]).arg(sources.join("start.asm")))?;
     for source in SOURCES {
-        let object = folder.join(source).with_extension("o");
-        run(command("gcc", CFLAGS)
-            .arg("-c")
-            .arg(sources.join(source).with_extension("c"))
-            .arg("-o")
-            .arg(&object))?;
-        objects.push(object);
+        objects.push(compile(source, &folder)?);
     }
     let kernel = folder.join("kernel.elf");
     let mut ld = command("ld.lld-19", &["-m", "elf_i386", "-e", "_start", "--image-base=0x100000", "-o"]);
@@ -58,7 +74,8 @@ pub fn test(driver: &Path) -> Result<Tally> {
         command("timeout", &[LIMIT, "qemu-system-i386", "-accel", "tcg", "-m", "1024", "-cpu", "pentium"]);
     qemu.args(["-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio", "-monitor", "none"]);
     qemu.args(["-device", "isa-debug-exit,iobase=0xf4"]);
-    let output = qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(driver).output()?;
+    let modules = format!("{},{}", driver.display(), build_probe()?.display());
+    let output = qemu.arg("-kernel").arg(kernel).args(["-initrd", &modules]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
     Tally::last_in(&text).ok_or_else(|| {
