@@ -10,7 +10,11 @@ u32 supdrv_devhlp_get_dos_var(u32 index, u32 member, u32 *flat);
 u32 supdrv_devhlp_yield(void);
 void supdrv_devhlp_internal_error(const void *text, u32 bytes);
 
-static u32 ticks;
+static u32 ticks, misaligned;
+
+/* The stack at a call is at a multiple of 16, behind which are the return address and the frame pointer. */
+#define CHECK_STACK() (misaligned += ((u32)__builtin_frame_address(0) + 8) % 16 != 0)
+
 static const void *const services[] = {
     supdrv_devhlp_virt_to_lin, supdrv_devhlp_copy_to_phys, supdrv_devhlp_vm_global_to_process,
     supdrv_devhlp_vm_free, supdrv_devhlp_set_timer, supdrv_devhlp_get_dos_var, supdrv_devhlp_yield,
@@ -41,16 +45,18 @@ static u32 call_service(const void *service, const u32 *arguments, u32 *kept)
 u32 supdrv_os2_init(const char *arguments, char *message, u32 message_bytes)
 {
     static const char text[] = "probe: ready\r\n";
+    CHECK_STACK();
     if (arguments[0] != 'C' || message_bytes < sizeof text)
         return 1;
     copy_memory(message, text, sizeof text);
     return 0;
 }
 
-/* Function, four arguments; then what came of it: result, whether all was kept, ticks so far. */
+/* Function, four arguments; then what came of it: result, whether all was kept, ticks and misaligned stacks so far. */
 u32 supdrv_os2_strategy(u8 *packet)
 {
     u32 arguments[4], kept, result;
+    CHECK_STACK();
     if (packet[2] != 0x10)
         return 0xbeef0100;
     copy_memory(arguments, packet + 15, 16);
@@ -58,12 +64,14 @@ u32 supdrv_os2_strategy(u8 *packet)
     copy_memory(packet + 31, &result, 4);
     copy_memory(packet + 35, &kept, 4);
     copy_memory(packet + 39, &ticks, 4);
+    copy_memory(packet + 43, &misaligned, 4);
     /* Only the lower half is the status. */
     return 0xbeef0100;
 }
 
 void supdrv_os2_tick(void)
 {
+    CHECK_STACK();
     ticks++;
 }
 

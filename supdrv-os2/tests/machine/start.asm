@@ -50,7 +50,12 @@ faulted:
         mov     ax, FLAT_DATA
         mov     ds, ax
         mov     es, ax
-        ; On whatever stack that was: the frame is read through its selector.
+        ; On whatever stack that was: the frame is read through its selector, of 16-bit ones by the lower half of ESP.
+        mov     ax, ss
+        cmp     ax, STACK16
+        jne     .is_32_bit
+        movzx   esp, sp
+.is_32_bit:
         mov     eax, [ss:esp + 4]
         mov     ebx, [ss:esp + 8]
         mov     ecx, [ss:esp + 12]
@@ -134,6 +139,7 @@ enter_32:
         mov     ax, FLAT_DATA
         mov     ds, ax
         mov     es, ax
+        cld
         call    KernThunkStackTo32
         ret
 

@@ -7,6 +7,7 @@
 #define INIT_FAILED 0x810f
 #define INIT_FAILED_QUIETLY 0x8115
 
+#define TIME_PAGE_CPUS 0x500
 #define HEADER_1 0x00
 #define HEADER_2 0x20
 
@@ -192,6 +193,45 @@ static void requests(void)
     check("then it has no session", ioctl(5, 0xc0, 1, address, 24) == GENERAL_FAILURE);
 }
 
+/* A request without input, with the cookies of the handshake; its status. */
+static u32 simple(u8 function, const u32 *cookies, u32 out_bytes)
+{
+    set_memory(user, 0, 4096);
+    copy_memory(user, cookies, 8);
+    put_dword(user + 8, 24);
+    put_dword(user + 12, out_bytes);
+    put_dword(user + 16, 0x42000042);
+    put_dword(user + 20, 0xffffffff);
+    return ioctl(5, 0xc0, function, USER << 16, 24) == DONE ? dword_at(user + 20) : 1;
+}
+
+/* The page that shows processes the time, which ticks keep up to date. */
+static void time_page(void)
+{
+    u32 cookies[2];
+    u8 *page, *cpu;
+    u32 id, nanoseconds;
+    check("the device can be opened again", with_sfn(0x0d, 5) == DONE);
+    ioctl(5, 0xc0, 1, handshake(), 24);
+    copy_memory(cookies, user + 24, 8);
+    check("the time page can be mapped", simple(20, cookies, 0x28) == 0);
+    check("by VMGlobalToProcess, not to be written", state.last_devhlp == 0x5a && !(state.frame.eax & 1));
+    page = (u8 *)dword_at(user + 0x20);
+    check("it is a time page", dword_at(page) == 0x19590106 && dword_at(page + 4) == 0x00030000);
+    cpu = page + TIME_PAGE_CPUS;
+    id = dword_at(cpu);
+    nanoseconds = dword_at(cpu + 8);
+    for (u32 tick = 0; tick < 10; tick++) {
+        advance_clock(32);
+        call((struct registers) { .ds = current.selector[0], .es = VARIABLES, .ip = state.timer, .cs = current.selector[1] });
+    }
+    check("ten ticks are up to ten updates", dword_at(cpu) >= id + 16 && dword_at(cpu) <= id + 20 && !(dword_at(cpu) & 1));
+    check("in which time went on", dword_at(cpu + 8) - nanoseconds >= 256000000 && dword_at(cpu + 8) - nanoseconds <= 352000000);
+    check("it can be unmapped", simple(21, cookies, 24) == 0);
+    check("by VMFree", state.last_devhlp == 0x58 && state.frame.eax == (u32)page);
+    check("and the device closed", with_sfn(0x0e, 5) == DONE);
+}
+
 /* The log goes to a physical address, by way of a selector that is just long enough. */
 static u16 read_log(u8 *buffer, u16 room)
 {
@@ -326,12 +366,12 @@ static void stacks(void)
 static u32 service(u8 number, u32 first, u32 second, u32 third, u32 fourth)
 {
     u32 arguments[] = { first, second, third, fourth };
-    new_packet(0x10, 43);
+    new_packet(0x10, 47);
     packet[14] = number;
     copy_memory(packet + 15, arguments, sizeof arguments);
     if (request(HEADER_1, packet) != DONE)
         return 0xffffffff;
-    check("C's registers are kept", dword_at(packet + 35) == 1);
+    check("C's registers are kept, and its stack is aligned", dword_at(packet + 35) == 1 && !dword_at(packet + 43));
     return dword_at(packet + 31);
 }
 
@@ -413,6 +453,7 @@ void run_tests(const u8 *driver, u32 bytes, const u8 *probe, u32 probe_bytes)
     failed_start();
     start();
     requests();
+    time_page();
     ticks();
     siblings();
     stacks();

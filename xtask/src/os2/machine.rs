@@ -24,6 +24,7 @@ const CFLAGS: &[&str] = &[
     "-fcf-protection=none",
     "-mgeneral-regs-only",
     "-malign-data=abi",
+    "-march=pentium",
     "-Wall",
     "-Wextra",
     "-Werror",
