@@ -34,7 +34,7 @@ const FAR16: u8 = 3;
 const FAR32: u8 = 6;
 const OFFSET32: u8 = 7;
 const SELF_RELATIVE32: u8 = 8;
-/// The selector is that of the 16-bit alias.
+/// The selector is that of the 16-bit alias; always said of 16:16 pointers, of imports too.
 const TO_ALIAS: u8 = 0x10;
 
 // Targets of fixups.
@@ -129,10 +129,12 @@ pub fn write(image: &Image, names: &Names<'_>) -> Result<Vec<u8>> {
     header.set(0x10, DRIVER).set(0x14, page_count).set(0x28, PAGE).set(0x2c, PAGE_SHIFT);
     header.set(0x30, loader_end - fixup_pages_at).set(0x38, fixup_pages_at - objects_at);
     header.set(0x40, objects_at).set(0x44, object_count).set(0x48, pages_at);
+    // There are no resources.
+    header.set(0x50, resident_at);
     header.set(0x58, resident_at).set(0x5c, entries_at);
     header.set(0x68, fixup_pages_at).set(0x6c, fixups_at);
     header.set(0x70, imports_at).set(0x74, u32::try_from(libraries.len())?).set(0x78, procedures_at);
-    header.set(0x80, data_at).set(0x84, page_count);
+    header.set(0x80, data_at);
     header.set(0x88, nonresident_at).set(0x8c, nonresident.len());
     file.0.extend(header.0);
     write_objects(image, &mut file);
@@ -290,7 +292,8 @@ fn write_fixup(
                 libraries.push(library.clone());
             }
             let additive = if *addend == 0 { 0 } else { ADDITIVE | WIDE_ADDEND };
-            records.0.extend([source, BY_ORDINAL | additive]);
+            let alias = if source == FAR16 { TO_ALIAS } else { 0 };
+            records.0.extend([source | alias, BY_ORDINAL | additive]);
             records.word(within);
             records.0.push(u8::try_from(number + 1)?);
             records.word(*ordinal);

@@ -140,7 +140,7 @@ impl Loaded {
         } else {
             assert_eq!(flags & 3, 1);
             let (flat, selector, offset) = imported(&libraries[usize::from(record[4]) - 1], word(record, 5));
-            assert_eq!(source & 0x10, 0);
+            assert_eq!(source & 0x10 != 0, source & 0xf == 3, "16:16 pointers have the flag, others don't");
             match flags & 0x24 {
                 0 => (flat, selector, u32::from(offset), 7),
                 _ => (flat.wrapping_add(dword(record, 7)), selector, u32::from(offset), 11),
