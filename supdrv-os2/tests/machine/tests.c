@@ -139,6 +139,24 @@ static void headers(void)
     check("header 2 is the last", dword_at(second) == 0xffffffff);
 }
 
+static void print_decimal(u32 number);
+
+/* Kernel stacks are a few KiB, and interrupts are served on them too: requests may take some of that, ticks next to nothing. */
+#define REQUEST_STACK 2048
+#define TICK_STACK 512
+#define START_STACK 4096
+
+static void stack(const char *what, u32 limit)
+{
+    u32 used = used_stack();
+    print("       ");
+    print(what);
+    print(": ");
+    print_decimal(used);
+    print(" bytes of stack\n");
+    check("which is within its limit", used > 64 && used < limit);
+}
+
 static void start(void)
 {
     u16 code_end, data_end;
@@ -150,7 +168,9 @@ static void start(void)
     check("header 1's INIT succeeds", init(HEADER_1) == DONE);
     code_end = word_at(packet + 14);
     data_end = word_at(packet + 16);
+    fill_stack();
     check("header 2's INIT succeeds", init(HEADER_2) == DONE);
+    stack("initialisation, with the stand-in's own", START_STACK);
     check("both say the same of what stays", word_at(packet + 14) == code_end && word_at(packet + 16) == data_end);
     check("less than what is there stays",
           code_end && code_end < current.size[1] && data_end >= HEADER_2 + 0x1e && data_end < current.size[0]);
@@ -325,23 +345,6 @@ static void siblings(void)
     check("and disconnect", idc(0xc0ffee02, connect) == 0);
     put_dword(connect + 8, 0);
     check("others than it are refused", idc(0xc0ffee03, connect) == -2);
-}
-
-static void print_decimal(u32 number);
-
-/* Kernel stacks are a few KiB, and interrupts are served on them too: requests may take some of that, ticks next to nothing. */
-#define REQUEST_STACK 2048
-#define TICK_STACK 512
-
-static void stack(const char *what, u32 limit)
-{
-    u32 used = used_stack();
-    print("       ");
-    print(what);
-    print(": ");
-    print_decimal(used);
-    print(" bytes of stack\n");
-    check("which is within its limit", used > 64 && used < limit);
 }
 
 static void stacks(void)

@@ -54,6 +54,14 @@ pub fn inspect(objects: &Objects) -> Result<Tally> {
     inspection.check("has its 16-bit segments in a group for code and one for data", as_meant);
     inspection.check("begins with the header of vboxdrv$", is_header(&shell, &HEADERS[0]));
     inspection.check("has the header of vboxdr1$ behind it", is_header(&shell, &HEADERS[1]));
+    let init = shell.segment("CODE16_INIT");
+    let own_selector = |fixup: &&Fixup| {
+        Some(fixup.segment) == init
+            && fixup.place == Place::Selector
+            && !matches!(fixup.target, Target::External(_))
+    };
+    let selectors = shell.fixups.iter().filter(own_selector).count();
+    inspection.check("loads no selectors of ring 0 in its INIT, which is in ring 3", selectors == 0);
     tally.add(inspection.result());
     Ok(tally)
 }
