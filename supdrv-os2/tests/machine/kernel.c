@@ -324,6 +324,8 @@ static u32 copy(void *to, const void *from, u32 bytes)
 static u32 vm_alloc(u32 bytes, u32 flags, u32 *linear, u32 *physical, u32 *reserved)
 {
     (void)reserved;
+    if (state.fail_memory)
+        return 8;
     if (flags & 0x10) {
         *linear = *physical;
         return 0;

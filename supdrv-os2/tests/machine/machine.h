@@ -37,6 +37,7 @@ struct frame {
 extern u32 unclean_thunk, unclean_direction;
 extern struct state {
     u32 devhlp_calls, last_devhlp;
+    int fail_memory;
     struct frame frame;     /* at the last DevHlp call */
     u32 fail_devhlp;        /* EAX at the end of all of them, which fail; 0 if they don't */
     u16 timer;              /* offset of the tick handler, 0 if none */

@@ -113,6 +113,14 @@ static int is_zero(const u8 *bytes, u32 count)
     return 1;
 }
 
+static int is_same(const void *left, const void *right, u32 count)
+{
+    for (u32 at = 0; at < count; at++)
+        if (((const u8 *)left)[at] != ((const u8 *)right)[at])
+            return 0;
+    return 1;
+}
+
 static void failed_start(void)
 {
     static const u32 bases[8] = { 0x20030000, 0x20010000, 0x21000000, 0x20070000 };
@@ -128,6 +136,18 @@ static void failed_start(void)
     check("other requests aren't known", command(HEADER_1, 0x1c) == UNKNOWN_COMMAND);
     check("a second INIT isn't known", init(HEADER_1) == UNKNOWN_COMMAND && init(HEADER_2) == UNKNOWN_COMMAND);
     check("no clock ticks are wanted", state.timer == 0);
+}
+
+static void start_without_memory(void)
+{
+    static const u32 bases[8] = { 0x20110000, 0x20350000, 0x20c00000, 0x20d00000 };
+    static const char begin[] = "VBoxDrv.sys: not loaded, status -";
+    check("the image can be loaded once more", load(bases) && init(HEADER_1) == DONE);
+    state.fail_memory = 1;
+    check("header 2's INIT fails without memory, without a prompt", init(HEADER_2) == INIT_FAILED_QUIETLY);
+    check("it says why", state.screen_bytes > sizeof begin && is_same(state.screen, begin, sizeof begin - 1));
+    check("nothing of the driver stays", is_zero(packet + 14, 4) && state.timer == 0);
+    check("and it can't be opened", with_sfn(0x0d, 6) == INIT_FAILED);
 }
 
 static void headers(void)
@@ -265,14 +285,6 @@ static u16 read_log(u8 *buffer, u16 room)
     check("the log can be read", request(HEADER_1, packet) == DONE);
     check("no more than was asked for was written", word_at(packet + 18) <= room && buffer[room] == 0xaa);
     return word_at(packet + 18);
-}
-
-static int is_same(const void *left, const void *right, u32 count)
-{
-    for (u32 at = 0; at < count; at++)
-        if (((const u8 *)left)[at] != ((const u8 *)right)[at])
-            return 0;
-    return 1;
 }
 
 static void reads(int (*printf)(const char *format, ...))
@@ -454,6 +466,7 @@ void run_tests(const u8 *driver, u32 bytes, const u8 *probe, u32 probe_bytes)
     file = driver;
     file_bytes = bytes;
     failed_start();
+    start_without_memory();
     start();
     requests();
     time_page();
