@@ -1,6 +1,6 @@
 //! Loads a kernel extension into a buffer as the kernel's linker does: by the tables in the file alone.
 //!
-//! It takes nothing from the linker in [`super::link`], so that the two can be checked against each other.
+//! It takes nothing from the linker in [`mod@super::link`], so that the two can be checked against each other.
 
 use std::collections::BTreeMap;
 
