@@ -11,7 +11,8 @@ mod vtg_samples;
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use code::{Builder, ENTRY_EX, calls};
 use shuttle::scheduler::RandomScheduler;
@@ -351,11 +352,22 @@ fn a_probe_does_not_fire_into_a_module_that_was_taken_away() {
         module.register(&client).unwrap();
         tracer_support::enable(tracer.seen(0).address, 1, 1);
         tracer.take_events();
+        // A tracer takes its time over a probe, and whatever the probe is made of must be there as long.
+        let inside = Arc::new(AtomicBool::new(false));
+        let in_tracer = inside.clone();
+        tracer.play().on_fire = Some(Box::new(move || {
+            in_tracer.store(true, Ordering::SeqCst);
+            (0..100).for_each(|_| thread::yield_now());
+            in_tracer.store(false, Ordering::SeqCst);
+        }));
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| client.session().tracer_umod_fire(&mut context(1, 64)));
             }
-            scope.spawn(|| module.deregister(&client).unwrap());
+            scope.spawn(|| {
+                module.deregister(&client).unwrap();
+                assert!(!inside.load(Ordering::SeqCst), "the module is gone, and its probe still fires");
+            });
         });
         let events = tracer.take_events();
         let gone = events.iter().position(|event| matches!(event, Event::Deregister(_))).unwrap();
