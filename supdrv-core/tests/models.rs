@@ -17,9 +17,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use code::{Builder, ENTRY_EX, calls};
 use shuttle::scheduler::RandomScheduler;
 use shuttle::{Config, MaxSteps, Runner, thread};
-use supdrv_core::abi::ioctl::Function;
+use supdrv_core::abi::idc::{CONNECT_MAGIC, ConnectIn, GetSymbolIn, IDC_VERSION, IdcHeader, IdcRequest};
+use supdrv_core::abi::ioctl::{Encoding, Function};
 use supdrv_core::abi::status::*;
 use supdrv_core::capi;
+use supdrv_core::mock::packet::zeroed;
 use supdrv_core::mock::schedule::{Scheduler, set_scheduler};
 use supdrv_core::mock::{Client, Host, Kind, MockOs};
 use supdrv_core::object::{Destructor, ObjectId, Registration, Released};
@@ -120,6 +122,53 @@ fn whoever_releases_last_also_cleans_up_after_a_session() {
         counts.sort_unstable();
         assert_eq!(counts, [0, 1], "one of them was the last");
         assert_eq!(host.counters().sessions, 0);
+    });
+}
+
+/// A request of a sibling driver; the call's status, and the packet's.
+fn idc<T>(host: &Host, request: IdcRequest, packet: &mut T) -> (Status, Status) {
+    let packet = core::ptr::from_mut(packet).cast::<IdcHeader>();
+    // SAFETY: packets of these models are as large as they say.
+    unsafe {
+        let call = supdrv_core::idc::entry(host.driver(), request.code(Encoding::Linux), packet);
+        (call, Status((*packet).rc))
+    }
+}
+
+#[test]
+fn a_sibling_that_disconnects_is_gone_for_its_other_threads() {
+    explore(1_000, || {
+        let host = Host::new();
+        let header = |bytes: usize, session| IdcHeader { bytes: bytes as u32, rc: 0, session, ..zeroed() };
+        let mut connect = ConnectIn {
+            hdr: header(size_of::<ConnectIn>(), 0),
+            magic: CONNECT_MAGIC,
+            wanted_version: IDC_VERSION,
+            min_version: IDC_VERSION,
+            ..zeroed()
+        };
+        assert_eq!(idc(&host, IdcRequest::Connect, &mut connect), (VINF_SUCCESS, VINF_SUCCESS));
+        let session = connect.hdr.session;
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let name = c"SUPR0AbsIs64bit".as_ptr() as usize;
+                    let mut packet = GetSymbolIn {
+                        hdr: header(size_of::<GetSymbolIn>(), session),
+                        module: 0,
+                        symbol: name,
+                    };
+                    let (call, rc) = idc(&host, IdcRequest::GetSymbol, &mut packet);
+                    let found = call == VINF_SUCCESS && rc == VINF_SUCCESS;
+                    assert!(found || call == VERR_INVALID_PARAMETER, "{call:?} {rc:?}");
+                });
+            }
+            scope.spawn(|| {
+                let mut packet = header(size_of::<IdcHeader>(), session);
+                assert_eq!(idc(&host, IdcRequest::Disconnect, &mut packet).0, VINF_SUCCESS);
+            });
+        });
+        assert_eq!(host.counters(), Default::default());
     });
 }
 
@@ -304,12 +353,15 @@ fn code_stays_while_a_destructor_in_it_runs() {
     });
 }
 
-/// What code of an image calls: another thread may go on meanwhile.
+/// Lets other threads do whole requests.
+fn linger() {
+    (0..100).for_each(|_| thread::yield_now());
+}
+
+/// What code of an image calls: the image may be freed meanwhile.
 unsafe extern "C" fn elsewhere() {
     INSIDE.fetch_add(1, Ordering::SeqCst);
-    for _ in 0..3 {
-        thread::yield_now();
-    }
+    linger();
 }
 
 static INSIDE: AtomicU32 = AtomicU32::new(0);
@@ -357,7 +409,7 @@ fn a_probe_does_not_fire_into_a_module_that_was_taken_away() {
         let in_tracer = inside.clone();
         tracer.play().on_fire = Some(Box::new(move || {
             in_tracer.store(true, Ordering::SeqCst);
-            (0..100).for_each(|_| thread::yield_now());
+            linger();
             in_tracer.store(false, Ordering::SeqCst);
         }));
         thread::scope(|scope| {
