@@ -79,7 +79,10 @@ unsafe fn handle(
                 record.sibling_is(if result.is_ok() { 0 } else { session });
                 result?;
             } else {
-                call(session)?;
+                // Another thread may disconnect meanwhile: then there is no session, whatever else is wrong.
+                let is_connected = || record.sibling() == Some(session);
+                call(session)
+                    .map_err(|status| if is_connected() { status } else { NtStatus::NOT_SUPPORTED })?;
             }
         }
     }

@@ -288,6 +288,37 @@ fn a_sibling_connects_once_and_disconnects_once() {
 }
 
 #[test]
+fn requests_of_a_sibling_that_disconnects_meanwhile_succeed_or_find_no_session() {
+    with_driver(|_, driver| {
+        let file = driver.open_as(SYS, KERNEL_MODE, 0, "").unwrap();
+        for _ in 0..300 {
+            let session = connect(&file).unwrap().0;
+            let start = std::sync::Barrier::new(6);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        start.wait();
+                        for _ in 0..20 {
+                            let result = header(IdcRequest::GetSymbol, &file, session);
+                            assert!(matches!(result, Ok(_) | Err(NtStatus::NOT_SUPPORTED)), "{result:?}");
+                        }
+                    });
+                }
+                let disconnects = [0, 1].map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        header(IdcRequest::Disconnect, &file, session)
+                    })
+                });
+                let results = disconnects.map(|thread| thread.join().unwrap());
+                assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+                assert!(results.contains(&Err(NtStatus::NOT_SUPPORTED)), "{results:?}");
+            });
+        }
+    });
+}
+
+#[test]
 fn a_sibling_that_forgets_to_disconnect_loses_its_session_with_its_file() {
     with_driver(|_, driver| {
         let file = driver.open_as(SYS, KERNEL_MODE, 0, "").unwrap();
