@@ -208,12 +208,13 @@ impl OsImage for Windows {
             log_failure(b"supdrv: the kernel's loader failed:", status.0, file_name);
             return Err(load_failure(status));
         }
+        let section = NonNull::new(request.section).ok_or(VERR_LDR_GENERAL_FAILURE)?;
+        let mut native = Native { section: section.as_ptr(), lock: None };
         let base = request.address as usize;
-        let plausible = base != 0 && base.is_multiple_of(PAGE_SIZE) && self.is_plausible_address(base);
-        if !plausible || request.section.is_null() {
+        if base == 0 || !base.is_multiple_of(PAGE_SIZE) || !self.is_plausible_address(base) {
+            log_failure(b"supdrv: address of the loaded image:", base as u32, file_name);
             return Err(VERR_LDR_GENERAL_FAILURE);
         }
-        let mut native = Native { section: request.section, lock: None };
         if request.length != image.image_bytes {
             log_failure(b"supdrv: size of the loaded image:", request.length, file_name);
             return Err(VERR_LDR_MISMATCH_NATIVE);

@@ -170,7 +170,42 @@ fn an_answer_that_makes_no_sense_is_not_believed() {
         assert_eq!(open(client), Err(VERR_LDR_MISMATCH_NATIVE));
         assert_eq!(machine.native_loader().1, 1, "it is unloaded again");
     });
-    for nonsense in [NativeLoad { address: 0, ..right.clone() }, NativeLoad { section: 0, ..right.clone() }] {
-        with_loader(Some(nonsense), |_, client| assert_eq!(open(client), Err(VERR_LDR_GENERAL_FAILURE)));
+    for address in [0, 0x123, right.address + 0x10] {
+        with_loader(Some(NativeLoad { address, ..right.clone() }), |machine, client| {
+            assert_eq!(open(client), Err(VERR_LDR_GENERAL_FAILURE), "{address:#x}");
+            assert_eq!(machine.native_loader().1, 1, "it is unloaded again");
+        });
     }
+    with_loader(Some(NativeLoad { section: 0, ..right }), |machine, client| {
+        assert_eq!(open(client), Err(VERR_LDR_GENERAL_FAILURE));
+        assert_eq!(machine.native_loader().1, 0, "there is nothing to unload");
+    });
+}
+
+#[test]
+fn an_open_of_which_any_part_fails_leaves_no_image() {
+    let pages = Pages::new();
+    with_loader(Some(good(&pages)), |machine, client| {
+        machine.fail(0);
+        let base = open(client).unwrap();
+        let calls = machine.fallible_calls();
+        client.ldr_free(base).unwrap();
+        assert!(calls >= 5, "{calls} calls");
+        let held = |account: &Account| {
+            (account.pool.len(), account.mdls.len(), account.locked.len(), account.images.len())
+        };
+        let before = machine.account(held);
+        let mut after_loading = 0;
+        for nth in 1..=calls {
+            let unloads = machine.native_loader().1;
+            machine.fail(nth.cast_signed());
+            let result = open(client);
+            machine.fail(0);
+            assert!(result.is_err(), "call {nth} failed");
+            assert_eq!(machine.account(held), before, "call {nth} failed");
+            after_loading += machine.native_loader().1 - unloads;
+        }
+        assert!(after_loading >= 2, "its pages weren't locked, {after_loading} times");
+        assert_eq!(open(client), Ok(base));
+    });
 }

@@ -556,7 +556,7 @@ extern "system" fn ZwSetSystemInformation(class: u32, information: *mut c_void, 
             request.address = load.address as *mut c_void;
             request.section = load.section as *mut c_void;
             request.length = load.length;
-            if load.section != 0 && load.address != 0 {
+            if load.section != 0 {
                 state.account.images.insert(load.section, load.address);
             }
         }
