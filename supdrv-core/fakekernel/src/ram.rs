@@ -145,7 +145,7 @@ impl Ram {
         }
         state.free.insert(start, end);
         state.in_use -= pages;
-        drop(state);
+        // Under the lock still: the next owner's memory must not go.
         // SAFETY: a hole in our own file; the host gets the memory back.
         unsafe {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;

@@ -86,11 +86,25 @@ fn run() {
             let now = ticker::now_ns();
             INFO.milliseconds.store((now / 1_000_000) as u32, Ordering::Relaxed);
         }
-        if IS_ARMED.load(Ordering::Relaxed) {
-            context::in_interrupt(0, || unsafe { supdrv_os2_tick() });
-            TICKS.fetch_add(1, Ordering::Relaxed);
+        if !IS_STOPPED.load(Ordering::Relaxed) {
+            call_handler();
         }
     }
+}
+
+fn call_handler() {
+    if IS_ARMED.load(Ordering::Relaxed) {
+        context::in_interrupt(0, || unsafe { supdrv_os2_tick() });
+        TICKS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A tick while the clock stands still, so many milliseconds after the last one.
+pub fn advance(milliseconds: u32) {
+    let _handler = lock(&HANDLER);
+    assert!(IS_STOPPED.load(Ordering::Relaxed));
+    INFO.milliseconds.fetch_add(milliseconds, Ordering::Relaxed);
+    call_handler();
 }
 
 /// SetTimer, ResetTimer.
