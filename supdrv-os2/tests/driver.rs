@@ -396,7 +396,7 @@ fn a_sibling_gets_the_symbols_of_the_driver_with_its_session_only() {
     ask.hdr.bytes = size_of::<GetSymbolIn>() as u32;
     let code = IdcRequest::GetSymbol.code(Encoding::Os2);
     assert_eq!(code, 0xc0ff_ee03);
-    let mut stranger = ask.clone();
+    let mut stranger = ask;
     let packet = ask.as_mut_bytes();
     assert_eq!(unsafe { supdrv_os2_idc(code, packet.as_mut_ptr().cast()) }, 0);
     let answer = GetSymbolOut::read_from_bytes(packet).expect("an answer");

@@ -59,7 +59,9 @@ pub fn start() {
     THREAD.get_or_init(|| {
         std::thread::spawn(run);
     });
+    let _between = lock(&HANDLER);
     IS_STOPPED.store(false, Ordering::Relaxed);
+    set_time();
     INFO.time_zone.store(0xffff, Ordering::Relaxed);
 }
 
@@ -83,13 +85,16 @@ fn run() {
         }
         let _handler = lock(&HANDLER);
         if !IS_STOPPED.load(Ordering::Relaxed) {
-            let now = ticker::now_ns();
-            INFO.milliseconds.store((now / 1_000_000) as u32, Ordering::Relaxed);
+            set_time();
         }
         if !IS_STOPPED.load(Ordering::Relaxed) {
             call_handler();
         }
     }
+}
+
+fn set_time() {
+    INFO.milliseconds.store((ticker::now_ns() / 1_000_000) as u32, Ordering::Relaxed);
 }
 
 fn call_handler() {
