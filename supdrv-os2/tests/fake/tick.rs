@@ -86,8 +86,6 @@ fn run() {
         let _handler = lock(&HANDLER);
         if !IS_STOPPED.load(Ordering::Relaxed) {
             set_time();
-        }
-        if !IS_STOPPED.load(Ordering::Relaxed) {
             call_handler();
         }
     }
