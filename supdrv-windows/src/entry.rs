@@ -154,7 +154,7 @@ unsafe extern "system" fn on_power(_context: *mut c_void, what: *mut c_void, ent
         && let Some(state) = state::get()
     {
         match entering as usize {
-            0 => crate::power::suspending(state),
+            0 => crate::power::suspending(),
             1 => crate::power::resumed(state),
             _ => {}
         }
@@ -264,6 +264,7 @@ unsafe extern "system" fn unload(_driver: *mut DriverObject) {
     let Loaded { links, notifications, restricted, unrestricted } = loaded.into_inner();
     drop(links);
     drop(notifications);
+    crate::work::wait();
     let gone = delete_core();
     crate::module::THREADS.wait(&Windows);
     kernel::flush_dpcs();

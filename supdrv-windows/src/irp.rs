@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 
 use supdrv_core::abi::ioctl::MAX_REQUEST_BYTES;
 use supdrv_core::abi::requests::{HEADER_BYTES, RequestHeader};
+use supdrv_core::abi::status::{Status, VERR_NO_MEMORY};
 use supdrv_core::dispatch;
 use supdrv_core::os::SessionKind;
 use supdrv_core::tree::Node;
@@ -144,9 +145,6 @@ pub struct Control {
 }
 
 impl Control {
-    /// No request.
-    pub const NONE: Self = Self { irp: core::ptr::null_mut(), code: 0, in_bytes: 0, out_bytes: 0 };
-
     /// The request's parameters, as far as they make sense for the core.
     ///
     /// # Safety
@@ -208,6 +206,16 @@ impl Control {
         unsafe { (*(*self.irp).current_stack_location).control |= SL_PENDING_RETURNED };
     }
 
+    /// Answers with the status of a request that failed; returns how many bytes travel back.
+    fn refuse(&self, status: Status) -> Result<usize, NtStatus> {
+        let malformed = NtStatus::INVALID_PARAMETER;
+        let (mut header, _) = RequestHeader::read_from_prefix(self.input()).map_err(|_| malformed)?;
+        (header.rc, header.out_bytes) = (status.0, HEADER_BYTES as u32);
+        // SAFETY: the buffer has at least a header, and is this request's alone.
+        unsafe { self.buffer().cast::<RequestHeader>().write_unaligned(header) };
+        Ok(HEADER_BYTES)
+    }
+
     /// Lets the core handle it; returns how many bytes travel back.
     ///
     /// # Errors
@@ -244,7 +252,11 @@ pub unsafe extern "system" fn device_control(_device: *mut DeviceObject, irp: *m
         Err(status) => complete(irp, Err(status)),
         Ok((control, inside)) if pending::must_defer(&control) => match pending::defer(control, inside) {
             Ok(pending) => pending,
-            Err((control, inside)) => handle_now(&control, inside),
+            Err((control, inside)) => {
+                let result = control.refuse(VERR_NO_MEMORY);
+                drop(inside);
+                complete(irp, result)
+            }
         },
         Ok((control, inside)) => handle_now(&control, inside),
     }

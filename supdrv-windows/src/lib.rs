@@ -9,6 +9,7 @@
 //! | [`entry`] | loading and unloading |
 //! | `irp`, `record`, `pending` | requests of clients |
 //! | `idc` | requests of sibling drivers |
+//! | `power`, `poke`, `work` | suspend and resume, interrupts for other processors, work items |
 //! | [`os`], [`cpu`], [`time`], [`timer`], [`memory`], [`image`] | the seam |
 //! | [`module`] | what loaded modules can link against |
 //! | [`nt`] | the kernel as this driver sees it |
@@ -40,6 +41,7 @@ mod state;
 pub mod status;
 pub mod time;
 pub mod timer;
+mod work;
 
 pub use os::Windows;
 

@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 
 use supdrv_core::abi::ioctl::{Encoding, Function, IOCTL_FLAG};
 use supdrv_core::abi::requests::SemOp2In;
-use supdrv_core::abi::status::Result;
+use supdrv_core::abi::status::{Result, VERR_NO_MEMORY};
 use supdrv_core::heap::Box;
 use supdrv_core::os::OsIdentity;
 use supdrv_core::tree::{Node, Tree};
@@ -19,41 +19,41 @@ use zerocopy::FromBytes;
 use crate::Windows;
 use crate::irp::{Control, complete};
 use crate::kernel;
-use crate::nt::sys;
-use crate::nt::{DELAYED_QUEUE, DeviceObject, NtStatus};
+use crate::nt::NtStatus;
 use crate::record::Inside;
 use crate::state;
+use crate::work::{Routine, WorkItem};
 
 /// Deferred requests by the thread that handles them.
-pub type Waiting = Tree<usize, NonNullDeferred, Windows>;
-
-/// A deferred request, which its handler owns.
-#[derive(Clone, Copy)]
-pub struct NonNullDeferred(NonNull<Deferred>);
-
-// SAFETY: followed by the handling thread only.
-unsafe impl Send for NonNullDeferred {}
+pub type Waiting = Tree<usize, Client, Windows>;
 
 /// A request on its way.
-pub struct Deferred {
+struct Request {
     control: Control,
-    inside: Option<Inside>,
-    node: Option<Node<usize, NonNullDeferred, Windows>>,
-    item: *mut c_void,
+    inside: Inside,
+}
+
+/// What its handler needs.
+struct Deferred {
+    request: Request,
+    node: Node<usize, Client, Windows>,
+    item: WorkItem,
 }
 
 /// Who waits for the request that this thread handles.
 #[derive(Clone, Copy)]
-pub struct Client(NonNull<Deferred>);
+pub struct Client(NonNull<Request>);
+
+// SAFETY: followed by the handling thread only.
+unsafe impl Send for Client {}
 
 impl Client {
     /// Whether nobody waits for the answer any more.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         // SAFETY: the request is handled by this thread, which is inside a wait.
-        let deferred = unsafe { self.0.as_ref() };
-        let closing = deferred.inside.as_ref().is_some_and(|inside| inside.is_closing());
-        closing || deferred.control.is_cancelled()
+        let request = unsafe { self.0.as_ref() };
+        request.inside.is_closing() || request.control.is_cancelled()
     }
 }
 
@@ -64,7 +64,7 @@ pub fn current() -> Option<Client> {
         return None;
     }
     let state = state::get()?;
-    state.waiting.lock().get(&Windows.thread_handle()).map(|deferred| Client(deferred.0))
+    state.waiting.lock().get(&Windows.thread_handle()).copied()
 }
 
 /// Whether a request may take long, and must not do so on its thread.
@@ -81,58 +81,51 @@ pub fn must_defer(control: &Control) -> bool {
 /// Hands a request to a work item.
 ///
 /// # Errors
-/// Gives the request back, for the caller to handle, when there is no memory.
+/// Gives the request back when there is no memory. Waiting on the thread that it came on would keep everybody else waiting.
 pub fn defer(control: Control, inside: Inside) -> core::result::Result<NtStatus, (Control, Inside)> {
-    let Ok((mut deferred, item)) = prepare() else { return Err((control, inside)) };
+    let Ok((mut place, node, item)) = prepare() else { return Err((control, inside)) };
     control.mark_pending();
-    let address = deferred.as_ptr();
-    deferred.item = item;
-    if let Some(node) = &mut deferred.node {
-        *node.value_mut() = NonNullDeferred(address);
+    *place = Some(Deferred { request: Request { control, inside }, node, item });
+    let place = place.into_raw();
+    // SAFETY: nobody else has it yet.
+    if let Some(deferred) = unsafe { place.as_ref() } {
+        // SAFETY: a fresh item. Its routine takes everything over, and may have completed the request when this returns.
+        unsafe { deferred.item.queue::<Deferred>(place.as_ptr().cast()) };
     }
-    deferred.control = control;
-    deferred.inside = Some(inside);
-    let _owned_by_item = deferred.into_raw();
-    // SAFETY: the item is fresh; the routine takes the request over, and may have completed it already when this returns.
-    unsafe { sys::IoQueueWorkItem(item, handle, DELAYED_QUEUE, address.as_ptr().cast()) };
     Ok(NtStatus::PENDING)
 }
 
-fn prepare() -> Result<(Box<Deferred, Windows>, *mut c_void)> {
-    let no_memory = supdrv_core::abi::status::VERR_NO_MEMORY;
-    let state = state::get().ok_or(no_memory)?;
-    let node = Node::new(&Windows, 0, NonNullDeferred(NonNull::dangling()))?;
-    let deferred =
-        Deferred { control: Control::NONE, inside: None, node: Some(node), item: core::ptr::null_mut() };
-    let deferred = Box::new(&Windows, deferred)?;
-    // SAFETY: the device exists while the driver is loaded.
-    let item = unsafe { sys::IoAllocateWorkItem(state.device.as_ptr()) };
-    if item.is_null() { Err(no_memory) } else { Ok((deferred, item)) }
+type Prepared = (Box<Option<Deferred>, Windows>, Node<usize, Client, Windows>, WorkItem);
+
+fn prepare() -> Result<Prepared> {
+    let state = state::get().ok_or(VERR_NO_MEMORY)?;
+    let node = Node::new(&Windows, 0, Client(NonNull::dangling()))?;
+    let place = Box::new(&Windows, None)?;
+    Ok((place, node, WorkItem::new(state.device)?))
 }
 
-/// The work item. PASSIVE, on a thread of the system's.
-unsafe extern "system" fn handle(_device: *mut DeviceObject, deferred: *mut c_void) {
-    let (Some(state), Some(deferred)) = (state::get(), NonNull::new(deferred.cast::<Deferred>())) else {
-        return;
-    };
-    // SAFETY: `defer` gave it up for this routine.
-    let mut deferred = unsafe { Box::from_raw(&Windows, deferred) };
-    let thread = Windows.thread_handle();
-    if let Some(mut node) = deferred.node.take() {
+impl Routine for Deferred {
+    unsafe fn run(place: *mut c_void) {
+        let Some(place) = NonNull::new(place.cast::<Option<Self>>()) else { return };
+        // SAFETY: `defer` gave it up for this routine.
+        let Some(deferred) = unsafe { Box::from_raw(&Windows, place) }.into_inner() else { return };
+        let Self { request, mut node, item } = deferred;
+        let thread = Windows.thread_handle();
         node.set_key(thread);
-        let new = state.waiting.lock().insert(node).is_ok();
-        debug_assert!(new);
+        *node.value_mut() = Client(NonNull::from(&request));
+        if let Some(state) = state::get() {
+            let new = state.waiting.lock().insert(node).is_ok();
+            debug_assert!(new);
+        }
+        let result = request.control.handle(&request.inside);
+        if let Some(state) = state::get() {
+            let node = state.waiting.lock().remove(&thread);
+            drop(node);
+        }
+        let irp = request.control.irp();
+        // The file may go as soon as the request is completed.
+        drop(request);
+        complete(irp, result);
+        drop(item);
     }
-    let result = match &deferred.inside {
-        Some(inside) => deferred.control.handle(inside),
-        None => Err(NtStatus::INVALID_PARAMETER),
-    };
-    let node = state.waiting.lock().remove(&thread);
-    drop(node);
-    drop(deferred.inside.take());
-    let (irp, item) = (deferred.control.irp(), deferred.item);
-    drop(deferred);
-    complete(irp, result);
-    // SAFETY: the item that runs; the kernel doesn't need it any more.
-    unsafe { sys::IoFreeWorkItem(item) };
 }

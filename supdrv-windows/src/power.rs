@@ -1,55 +1,61 @@
 //! Suspend and resume.
 //!
-//! The kernel may tell at DISPATCH. The time page and the modules that want to know take locks that may block: then a work item tells
-//! them, which for a machine that goes to sleep may be after it has slept.
+//! The kernel may tell at DISPATCH. Modules are told at once, in any case: before the machine sleeps, and in the order of the events. The
+//! time page takes a lock that may block; from DISPATCH a work item restarts it, which is allocated when the driver loads.
 
 use core::ffi::c_void;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 
+use supdrv_core::abi::status::Result;
 use supdrv_core::ring0::events::power_event;
+use supdrv_core::shim::power;
 
 use crate::module::Runtime;
-use crate::nt::sys;
-use crate::nt::{DELAYED_QUEUE, DISPATCH_LEVEL, DeviceObject, hw};
+use crate::nt::{DISPATCH_LEVEL, DeviceObject, hw};
 use crate::state::{self, State};
+use crate::work::{Routine, WorkItem};
 
-const SUSPEND: u32 = 1;
 const RESUME: u32 = 2;
 
-/// The system is about to sleep. At most DISPATCH.
-pub fn suspending(state: &State) {
-    tell::<SUSPEND>(state);
+/// The restart of the time page.
+pub struct Restart {
+    item: WorkItem,
+    queued: AtomicBool,
+}
+
+impl Restart {
+    /// # Errors
+    /// `VERR_NO_MEMORY`.
+    pub fn new(device: NonNull<DeviceObject>) -> Result<Self> {
+        Ok(Self { item: WorkItem::new(device)?, queued: AtomicBool::new(false) })
+    }
+}
+
+/// The system is about to sleep. At most DISPATCH: what modules do with it mustn't wait.
+pub fn suspending() {
+    power::suspending::<Runtime>();
 }
 
 /// The system is back. At most DISPATCH.
 pub fn resumed(state: &State) {
-    tell::<RESUME>(state);
-}
-
-fn tell<const EVENT: u32>(state: &State) {
     if hw::irql() < DISPATCH_LEVEL {
-        handle::<EVENT>(state);
+        power::resumed::<Runtime, _>(Some(&state.driver));
         return;
     }
-    // SAFETY: at most DISPATCH; the device exists while the driver is loaded.
-    let item = unsafe { sys::IoAllocateWorkItem(state.device.as_ptr()) };
-    if !item.is_null() {
-        // SAFETY: the item is fresh, and the routine frees it; the kernel keeps the driver until that has returned.
-        unsafe { sys::IoQueueWorkItem(item, on_work::<EVENT>, DELAYED_QUEUE, item) };
+    power_event::<Runtime>(RESUME);
+    if !state.restart.queued.swap(true, Ordering::AcqRel) {
+        // SAFETY: not queued, as the flag was clear; the state stays until the routine has run.
+        unsafe { state.restart.item.queue::<Restart>(state::NO_CONTEXT) };
     }
 }
 
-/// PASSIVE.
-fn handle<const EVENT: u32>(state: &State) {
-    if EVENT == RESUME {
-        state.driver.gip().resumed();
+impl Routine for Restart {
+    unsafe fn run(_context: *mut c_void) {
+        if let Some(state) = state::get() {
+            // From now on the item may be queued again.
+            state.restart.queued.store(false, Ordering::Release);
+            state.driver.gip().resumed();
+        }
     }
-    power_event::<Runtime>(EVENT);
-}
-
-unsafe extern "system" fn on_work<const EVENT: u32>(_device: *mut DeviceObject, item: *mut c_void) {
-    if let Some(state) = state::get() {
-        handle::<EVENT>(state);
-    }
-    // SAFETY: the item that runs; the kernel doesn't need it any more.
-    unsafe { sys::IoFreeWorkItem(item) };
 }

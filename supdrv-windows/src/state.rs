@@ -14,6 +14,7 @@ use supdrv_core::tree::{Node, Tree};
 use crate::Windows;
 use crate::nt::DeviceObject;
 use crate::pending::Waiting;
+use crate::power::Restart;
 use crate::record::{Inside, Record};
 
 /// A file in the list of files: its process, and its record.
@@ -31,6 +32,8 @@ pub struct State {
     files: SpinLock<Tree<FileKey, (), Windows>, Windows>,
     /// Requests that wait on a thread of the driver's.
     pub waiting: SpinLock<Waiting, Windows>,
+    /// For resumes.
+    pub restart: Restart,
 }
 
 static STATE: AtomicPtr<State> = AtomicPtr::new(core::ptr::null_mut());
@@ -51,7 +54,8 @@ impl State {
     ) -> Result<Box<Self, Windows>> {
         let files = SpinLock::new(&Windows, LockClass::ModuleSpin, Tree::new())?;
         let waiting = SpinLock::new(&Windows, LockClass::ModuleSpin, Waiting::new())?;
-        Box::new(&Windows, Self { driver, device, files, waiting })
+        let restart = Restart::new(device)?;
+        Box::new(&Windows, Self { driver, device, files, waiting, restart })
     }
 
     /// Notes a client's file. At most DISPATCH.

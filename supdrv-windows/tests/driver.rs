@@ -375,21 +375,116 @@ fn descriptors_are_checked_at_every_byte() {
     }
 }
 
-#[test]
-fn power_events_reach_the_driver_and_strangers_do_not_harm() {
-    with_driver(|machine, driver| {
-        let file = driver.open(SYS).unwrap();
-        for (what, entering) in [(3, 0), (3, 1), (0, 0), (1, 1), (3, 7), (usize::MAX, 0)] {
-            machine.power(what, entering);
-            // The kernel may tell at DISPATCH.
-            machine.set_context(2, true);
-            machine.power(what, entering);
-            machine.set_context(0, true);
+mod power {
+    use super::*;
+    use std::ffi::c_void;
+    use std::sync::Mutex;
+    use supdrv_core::ring0::notify::{power_notification_deregister, power_notification_register};
+    use supdrv_windows::module::Runtime;
+    use supdrv_windows::nt::hw;
+
+    const STATE_LOCK: usize = 3;
+    const SUSPEND: u32 = 1;
+    const RESUME: u32 = 2;
+
+    /// What a listener heard, and at which IRQL.
+    #[derive(Default)]
+    struct Listener {
+        heard: Mutex<Vec<(u32, u8)>>,
+        leaves: bool,
+    }
+
+    impl Listener {
+        fn context(&self) -> *mut c_void {
+            std::ptr::from_ref(self).cast_mut().cast()
         }
-        // Work items keep a driver loaded; this kernel doesn't count them.
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        assert!(shake_hands(&file).is_ok());
-    });
+
+        fn register(&self) {
+            // SAFETY: deregistered before the listener goes.
+            assert_eq!(unsafe { power_notification_register::<Runtime>(Some(listen), self.context()) }, 0);
+        }
+
+        fn deregister(&self) -> i32 {
+            // SAFETY: any argument will do.
+            unsafe { power_notification_deregister::<Runtime>(Some(listen), self.context()) }
+        }
+
+        fn take(&self) -> Vec<(u32, u8)> {
+            std::mem::take(&mut self.heard.lock().unwrap())
+        }
+    }
+
+    unsafe extern "C" fn listen(event: u32, listener: *mut c_void) {
+        // SAFETY: registered with a listener.
+        let listener = unsafe { &*listener.cast::<Listener>() };
+        listener.heard.lock().unwrap().push((event, hw::irql()));
+        if listener.leaves {
+            assert_eq!(listener.deregister(), 0);
+        }
+    }
+
+    #[test]
+    fn events_reach_each_listener_once_at_the_level_they_come_at_and_strangers_reach_none() {
+        with_driver(|machine, _| {
+            let listeners = [const { Listener { heard: Mutex::new(Vec::new()), leaves: false } }; 3];
+            listeners.iter().for_each(Listener::register);
+            for irql in [0, 1, 2] {
+                machine.set_context(irql, true);
+                for (what, entering) in [(0, 0), (1, 1), (3, 7), (usize::MAX, 0)] {
+                    machine.power(what, entering);
+                }
+                for entering in [0, 1, 0, 1] {
+                    machine.power(STATE_LOCK, entering);
+                }
+                machine.set_context(0, true);
+                for listener in &listeners {
+                    // All of it is there when the kernel's callback has returned.
+                    assert_eq!(
+                        listener.take(),
+                        [SUSPEND, RESUME, SUSPEND, RESUME].map(|event| (event, irql))
+                    );
+                }
+            }
+            assert!(listeners.iter().all(|listener| listener.deregister() == 0));
+            machine.power(STATE_LOCK, 0);
+            assert!(listeners.iter().all(|listener| listener.take().is_empty()));
+        });
+    }
+
+    #[test]
+    fn a_listener_that_leaves_while_it_listens_keeps_nobody_from_hearing() {
+        with_driver(|machine, _| {
+            let leaves = Listener { leaves: true, ..Listener::default() };
+            let [before, after] = [(); 2].map(|()| Listener::default());
+            [&before, &leaves, &after].into_iter().for_each(Listener::register);
+            machine.power(STATE_LOCK, 0);
+            machine.power(STATE_LOCK, 1);
+            assert_eq!(leaves.take(), [(SUSPEND, 0)]);
+            for listener in [&before, &after] {
+                assert_eq!(listener.take(), [(SUSPEND, 0), (RESUME, 0)]);
+                assert_eq!(listener.deregister(), 0);
+            }
+        });
+    }
+
+    #[test]
+    fn what_can_not_be_done_at_dispatch_is_done_later_and_unloading_waits_for_it() {
+        let work_delay = std::time::Duration::from_millis(100);
+        let machine = Machine::new(Config { work_delay, ..Config::default() });
+        let driver = machine.load().unwrap();
+        machine.power(STATE_LOCK, 0);
+        machine.power(STATE_LOCK, 1);
+        assert_eq!(machine.work_done(), 0, "PASSIVE needs nobody else");
+        machine.set_context(2, true);
+        for entering in [0, 1, 0, 1] {
+            machine.power(STATE_LOCK, entering);
+        }
+        machine.set_context(0, true);
+        assert_eq!(machine.work_done(), 0, "the thread doesn't run yet");
+        driver.unload();
+        assert_eq!(machine.work_done(), 1, "two resumes, and one restart behind both");
+        assert_clean(&machine);
+    }
 }
 
 /// A packet with the session's cookies, as large as its larger half.
@@ -423,12 +518,23 @@ fn semaphore(file: &File, cookies: &CookieOut) -> u32 {
     reply.value
 }
 
-/// Waits for it without limit; what the request says.
-fn wait(file: &File, cookies: &CookieOut, handle: u32) -> Result<i32, NtStatus> {
-    let mut input = SemOp2In { handle, arg: u32::MAX.into(), ..SemOp2In::new_zeroed() };
+/// Does something with it; what the request says.
+fn operation(
+    file: &File,
+    cookies: &CookieOut,
+    handle: u32,
+    operation: u32,
+    arg: u64,
+) -> Result<i32, NtStatus> {
+    let mut input = SemOp2In { handle, operation, arg, ..SemOp2In::new_zeroed() };
     let mut request = packet(&mut input, cookies, 24);
     file.control(code(Function::SemOp2), &mut request, size_of::<SemOp2In>() as u32, 24)?;
     Ok(RequestHeader::read_from_prefix(&request).unwrap().0.rc)
+}
+
+/// Waits for it without limit.
+fn wait(file: &File, cookies: &CookieOut, handle: u32) -> Result<i32, NtStatus> {
+    operation(file, cookies, handle, 0, u32::MAX.into())
 }
 
 #[test]
@@ -454,6 +560,126 @@ fn a_wait_ends_when_the_last_handle_goes() {
     drop(file);
     driver.unload();
     assert_clean(&machine);
+}
+
+mod waits {
+    use super::*;
+    use std::thread::{Scope, ScopedJoinHandle, sleep};
+    use std::time::Duration;
+
+    const INTERRUPTED: i32 = -39;
+    const TIMEOUT: i32 = -40;
+    const SIGNAL: u32 = 3;
+
+    type Wait<'scope> = (ScopedJoinHandle<'scope, Result<i32, NtStatus>>, usize);
+
+    /// Threads that wait for one semaphore, as the kernel knows them.
+    fn wait_all<'scope, 'env, const N: usize>(
+        scope: &'scope Scope<'scope, 'env>,
+        file: &'env File,
+        cookies: &'env CookieOut,
+        handle: u32,
+    ) -> [Wait<'scope>; N] {
+        let threads = [(); N].map(|()| {
+            let (sender, thread) = std::sync::mpsc::channel();
+            let wait = scope.spawn(move || {
+                sender.send(Machine::thread()).unwrap();
+                wait(file, cookies, handle)
+            });
+            (wait, thread.recv().unwrap())
+        });
+        sleep(Duration::from_millis(50));
+        assert!(threads.iter().all(|(wait, _)| !wait.is_finished()), "nobody signals");
+        threads
+    }
+
+    #[test]
+    fn of_a_thread_that_is_ended_are_over_and_those_of_others_are_not() {
+        with_driver(|machine, driver| {
+            let file = driver.open(SYS).unwrap();
+            let cookies = shake_hands(&file).unwrap();
+            let handle = semaphore(&file, &cookies);
+            std::thread::scope(|scope| {
+                let [first, second, third] = wait_all(scope, &file, &cookies, handle);
+                machine.end_thread(second.1);
+                assert_eq!(second.0.join().unwrap(), Ok(INTERRUPTED));
+                sleep(Duration::from_millis(50));
+                assert!(!first.0.is_finished() && !third.0.is_finished(), "nobody signals");
+                let others = [first.0, third.0];
+                while !others.iter().all(ScopedJoinHandle::is_finished) {
+                    // Of two signals that nobody has seen yet, one is lost.
+                    assert_eq!(operation(&file, &cookies, handle, SIGNAL, 0), Ok(0));
+                    sleep(Duration::from_millis(10));
+                }
+                for wait in others {
+                    assert_eq!(wait.join().unwrap(), Ok(0));
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn of_a_killed_client_are_over_and_leave_nothing() {
+        with_driver(|machine, driver| {
+            let file = driver.open(SYS).unwrap();
+            let cookies = shake_hands(&file).unwrap();
+            let handle = semaphore(&file, &cookies);
+            std::thread::scope(|scope| {
+                let waits: [_; 4] = wait_all(scope, &file, &cookies, handle);
+                // Its threads end one by one, while its address space and its handles go.
+                machine.end_thread(waits[0].1);
+                machine.process_exits();
+                file.cleanup();
+                waits[1..].iter().for_each(|(_, thread)| machine.end_thread(*thread));
+                for (wait, _) in waits {
+                    assert_eq!(wait.join().unwrap(), Ok(INTERRUPTED));
+                }
+            });
+            assert!(shake_hands(&file).is_err());
+        });
+    }
+
+    #[test]
+    fn go_on_when_another_thread_closes_the_last_handle_and_the_session_ends_after_them() {
+        const WAIT_MS: u32 = 0;
+        with_driver(|machine, driver| {
+            let file = driver.open(SYS).unwrap();
+            let cookies = shake_hands(&file).unwrap();
+            let handle = semaphore(&file, &cookies);
+            std::thread::scope(|scope| {
+                let wait = scope.spawn(|| operation(&file, &cookies, handle, WAIT_MS, 200));
+                sleep(Duration::from_millis(50));
+                file.cleanup();
+                let of_session = |machine: &Machine| {
+                    machine.account(|account| account.references.values().filter(|count| **count > 0).count())
+                };
+                let before = of_session(machine);
+                assert_eq!(wait.join().unwrap(), Ok(TIMEOUT));
+                assert_eq!(of_session(machine) + 1, before, "the session's reference to its process");
+            });
+        });
+    }
+
+    #[test]
+    fn that_can_not_be_put_off_for_want_of_memory_fail_and_keep_nobody_waiting() {
+        const NO_MEMORY: i32 = -8;
+        let machine = emulated();
+        let driver = machine.load().unwrap();
+        let file = driver.open(SYS).unwrap();
+        let cookies = shake_hands(&file).unwrap();
+        let handle = semaphore(&file, &cookies);
+        // Two blocks and the work item.
+        for nth in 1..=3 {
+            machine.fail(nth);
+            assert_eq!(wait(&file, &cookies, handle), Ok(NO_MEMORY), "call {nth}");
+            machine.fail(0);
+        }
+        assert_eq!(operation(&file, &cookies, handle, SIGNAL, 0), Ok(0));
+        assert_eq!(wait(&file, &cookies, handle), Ok(0));
+        drop(file);
+        driver.unload();
+        assert_clean(&machine);
+    }
 }
 
 #[test]
@@ -613,11 +839,23 @@ mod processors {
 
     #[test]
     fn others_are_interrupted_one_by_one_and_strangers_are_not() {
-        with_processors(80, |_| {
-            for cpu in (0..80).chain(0..80) {
-                assert_eq!(Windows.mp_poke(cpu), Ok(()), "{cpu}");
+        with_processors(80, |machine| {
+            for _ in 0..2 {
+                for cpu in (0..80).chain(0..80) {
+                    assert_eq!(Windows.mp_poke(cpu), Ok(()), "{cpu}");
+                }
+                // The second interrupt is the first one, which is still on its way; the caller's processor needs none.
+                assert_eq!(machine.take_interrupts(), Vec::from_iter(1..80));
+                machine.run_dpcs();
             }
             assert_eq!(Windows.mp_poke(5_000), Err(VERR_CPU_NOT_FOUND));
+            for (irql, interrupts) in [(2, true), (13, true), (2, false)] {
+                machine.set_context(irql, interrupts);
+                assert_eq!(Windows.mp_poke(70), Ok(()));
+                machine.set_context(0, true);
+                assert_eq!(machine.take_interrupts(), [70], "at any level");
+                machine.run_dpcs();
+            }
         });
     }
 

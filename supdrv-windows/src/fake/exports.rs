@@ -15,7 +15,6 @@ use crate::nt::{
     ProcessorNumber, UnicodeString, VersionInfo,
 };
 
-/// Two processors in one group.
 /// Processors of a group.
 const GROUP: u32 = 64;
 
@@ -32,6 +31,7 @@ fn processor_number(index: u32) -> ProcessorNumber {
 fn index_of(number: ProcessorNumber) -> u32 {
     u32::from(number.group) * GROUP + u32::from(number.number)
 }
+
 const IF: usize = 1 << 9;
 
 pub fn text(string: *const UnicodeString) -> String {

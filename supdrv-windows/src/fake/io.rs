@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 use std::boxed::Box;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 use super::exports::text;
@@ -145,27 +145,54 @@ extern "system" fn IofCompleteRequest(irp: *mut Irp, _boost: i8) {
     });
 }
 
-struct WorkItem;
-
 #[unsafe(no_mangle)]
-extern "system" fn IoAllocateWorkItem(_device: *mut DeviceObject) -> *mut c_void {
-    if fails() { core::ptr::null_mut() } else { Box::into_raw(Box::new((WorkItem, 0_u8))).cast() }
+extern "system" fn IoAllocateWorkItem(device: *mut DeviceObject) -> *mut c_void {
+    at_most(DISPATCH_LEVEL, "IoAllocateWorkItem");
+    if !with(|state| state.account.devices.values().any(|known| *known == device as usize)) {
+        bug_check!("a work item of no device");
+    }
+    if fails() {
+        return core::ptr::null_mut();
+    }
+    let item = Box::into_raw(Box::new(device));
+    with(|state| state.account.work.insert(item as usize, false));
+    item.cast()
 }
 
 #[unsafe(no_mangle)]
 extern "system" fn IoQueueWorkItem(
-    _item: *mut c_void,
+    item: *mut c_void,
     routine: WorkRoutine,
     _queue: u32,
     context: *mut c_void,
 ) {
-    let context = context as usize;
-    std::thread::spawn(move || unsafe { routine(core::ptr::null_mut(), context as *mut c_void) });
+    at_most(DISPATCH_LEVEL, "IoQueueWorkItem");
+    let (item, context) = (item as usize, context as usize);
+    let delay = with(|state| {
+        match state.account.work.get_mut(&item) {
+            Some(queued) if !*queued => *queued = true,
+            _ => bug_check!("a work item is queued twice, or isn't one"),
+        }
+        state.config.work_delay
+    });
+    std::thread::spawn(move || {
+        std::thread::sleep(delay);
+        let device = unsafe { *(item as *const usize) };
+        with(|state| {
+            state.account.work.insert(item, false);
+            state.work_done += 1;
+        });
+        unsafe { routine(device as *mut DeviceObject, context as *mut c_void) };
+        at_most(PASSIVE_LEVEL, "a work item's routine came back");
+    });
 }
 
 #[unsafe(no_mangle)]
 extern "system" fn IoFreeWorkItem(item: *mut c_void) {
-    drop(unsafe { Box::from_raw(item.cast::<(WorkItem, u8)>()) });
+    match with(|state| state.account.work.remove(&(item as usize))) {
+        Some(false) => drop(unsafe { Box::from_raw(item.cast::<*mut DeviceObject>()) }),
+        _ => bug_check!("a work item is freed that is queued, or isn't one"),
+    }
 }
 
 /// How a request failed, or an open.
@@ -175,7 +202,17 @@ pub type Refusal = NtStatus;
 #[derive(Clone)]
 pub struct Loaded(Arc<Object>);
 
-struct Object(*mut DriverObject);
+struct Object {
+    driver: *mut DriverObject,
+    stop: Mutex<Stop>,
+}
+
+/// A driver is unloaded when nobody uses its devices any more.
+#[derive(Default)]
+struct Stop {
+    files: usize,
+    wanted: bool,
+}
 
 unsafe impl Send for Object {}
 unsafe impl Sync for Object {}
@@ -186,18 +223,56 @@ impl Loaded {
         let object = Box::into_raw(object);
         let path = crate::unicode!("\\Registry\\Machine\\System\\CurrentControlSet\\Services\\VBoxDrv");
         let status = unsafe { crate::entry::DriverEntry(object, path) };
-        status.ok().map(|()| Self(Arc::new(Object(object))))
+        status.ok().map(|()| Self(Arc::new(Object { driver: object, stop: Mutex::default() })))
     }
 
     fn driver(&self) -> &DriverObject {
-        unsafe { &*self.0.0 }
+        unsafe { &*self.0.driver }
     }
 
-    /// Stops the driver.
-    pub fn unload(&self) {
+    fn users(&self) -> MutexGuard<'_, Stop> {
+        self.0.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls the unload routine, whoever uses the devices: what the I/O manager doesn't do.
+    pub fn unload_in_use(&self) {
         match self.driver().driver_unload {
-            Some(unload) => unsafe { unload(self.0.0) },
+            Some(unload) => unsafe { unload(self.0.driver) },
             None => bug_check!("no unload routine"),
+        }
+    }
+
+    /// Stops the driver, or has it stop with the last file; whether it stopped. Nobody can open a device any more.
+    #[must_use]
+    pub fn stop(&self) -> bool {
+        let mut users = self.users();
+        users.wanted = true;
+        if users.files == 0 {
+            self.unload_in_use();
+        }
+        users.files == 0
+    }
+
+    /// Stops the driver, of which nobody has a file.
+    pub fn unload(&self) {
+        if !self.stop() {
+            bug_check!("a test left files open");
+        }
+    }
+
+    /// A file comes; whether it may.
+    fn file_comes(&self) -> bool {
+        let mut users = self.users();
+        users.files += usize::from(!users.wanted);
+        !users.wanted
+    }
+
+    /// A file went.
+    fn file_went(&self) {
+        let mut users = self.users();
+        users.files -= 1;
+        if users.files == 0 && users.wanted {
+            self.unload_in_use();
         }
     }
 
@@ -256,6 +331,9 @@ impl Loaded {
     /// The driver's.
     pub fn open_as(&self, name: &str, mode: Mode, options: u32, trailing: &str) -> Result<File, Refusal> {
         let device = Self::device(name).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+        if !self.file_comes() {
+            return Err(NtStatus::NO_SUCH_DEVICE);
+        }
         let rest: Vec<u16> = trailing.encode_utf16().collect();
         let mut object: Box<FileObject> = Box::new(unsafe { core::mem::zeroed() });
         object.device_object = device as *mut DeviceObject;
@@ -271,6 +349,7 @@ impl Loaded {
                     bug_check!("a failed open left something in the file");
                 }
                 core::mem::forget(file);
+                self.file_went();
                 Err(status)
             }
         }
@@ -367,6 +446,24 @@ impl File {
         Ok(block.information)
     }
 
+    /// A device control with a buffer of the caller's choice, in place of one with the sizes that it tells.
+    ///
+    /// # Errors
+    /// The request's status.
+    pub fn control_with(
+        &self,
+        function: usize,
+        code: u32,
+        buffer: Option<&mut [u64]>,
+        in_bytes: u32,
+        out_bytes: u32,
+    ) -> Result<usize, Refusal> {
+        let buffer = buffer.map_or(core::ptr::null_mut(), |words| words.as_mut_ptr().cast());
+        let parameters = [out_bytes as usize, in_bytes as usize, code as usize, 0];
+        let block = self.request(function, parameters, buffer, 0);
+        block.status.ok().map(|()| block.information)
+    }
+
     /// A fast call: a number in place of an address, and no bytes.
     ///
     /// # Errors
@@ -414,7 +511,7 @@ impl File {
 
     /// The file object goes without a cleanup, as some kernels do it.
     pub fn close_only(self) {
-        self.request(major::CLOSE, [0; 4], core::ptr::null_mut(), 0);
+        self.close();
         core::mem::forget(self);
     }
 
@@ -425,9 +522,16 @@ impl File {
     }
 }
 
+impl File {
+    fn close(&self) {
+        self.request(major::CLOSE, [0; 4], core::ptr::null_mut(), 0);
+        self.driver.file_went();
+    }
+}
+
 impl Drop for File {
     fn drop(&mut self) {
         self.cleanup();
-        self.request(major::CLOSE, [0; 4], core::ptr::null_mut(), 0);
+        self.close();
     }
 }

@@ -74,6 +74,8 @@ pub struct Account {
     pub images: BTreeMap<usize, usize>,
     /// Mapped device memory.
     pub io: BTreeMap<usize, usize>,
+    /// Work items, and whether they are queued.
+    pub work: BTreeMap<usize, bool>,
     /// Notifications of new processors: function and context.
     pub processor_changes: BTreeMap<usize, (usize, usize)>,
 }
@@ -105,6 +107,7 @@ impl Account {
         note("timer resolutions", self.resolution.unsigned_abs() as usize);
         note("native images", self.images.len());
         note("device mappings", self.io.len());
+        note("work items", self.work.len());
         note("notifications of processors", self.processor_changes.len());
         left
     }
@@ -132,6 +135,8 @@ pub struct Config {
     pub processors: u32,
     /// Requests come from a 32-bit process.
     pub from_32bit: bool,
+    /// How long a work item waits for its thread.
+    pub work_delay: core::time::Duration,
     /// Value of `Parameters\SysSecurity`.
     pub security: Option<std::vec::Vec<u8>>,
 }
@@ -140,6 +145,11 @@ pub struct Config {
 struct State {
     account: Account,
     config: Config,
+    /// Threads that are about to end.
+    ending: BTreeSet<usize>,
+    /// Interrupts that processors got from others, in order.
+    interrupts: std::vec::Vec<u32>,
+    work_done: u32,
     native_path: std::vec::Vec<u16>,
     unloads: u32,
     registrations: usize,
@@ -248,6 +258,35 @@ impl Machine {
     #[must_use]
     pub fn security(&self) -> std::vec::Vec<std::vec::Vec<u8>> {
         with(|state| state.security.clone())
+    }
+
+    /// The calling thread.
+    #[must_use]
+    pub fn thread() -> usize {
+        exports::thread() as usize
+    }
+
+    /// Somebody ends a thread: its waits for ring-3 are over.
+    pub fn end_thread(&self, thread: usize) {
+        with(|state| state.ending.insert(thread));
+        waits::wake_all();
+    }
+
+    /// The processors that others interrupted since this was called, in order.
+    #[must_use]
+    pub fn take_interrupts(&self) -> std::vec::Vec<u32> {
+        with(|state| core::mem::take(&mut state.interrupts))
+    }
+
+    /// Runs the DPCs that are queued.
+    pub fn run_dpcs(&self) {
+        waits::drain();
+    }
+
+    /// How many work items have run.
+    #[must_use]
+    pub fn work_done(&self) -> u32 {
+        with(|state| state.work_done)
     }
 
     /// The calling thread belongs to another process from now on; 0 is the first one.

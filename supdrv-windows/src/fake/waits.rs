@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use super::exports::CPU;
-use super::{CRITICAL, INTERRUPTS, IRQL, at_most, bug_check};
+use super::{CRITICAL, INTERRUPTS, IRQL, at_most, bug_check, with};
 use crate::nt::sys::DpcRoutine;
-use crate::nt::{APC_LEVEL, DISPATCH_LEVEL, FastMutex, Irql, KDpc, KEvent, KTimer, NtStatus, PASSIVE_LEVEL};
+use crate::nt::{
+    APC_LEVEL, DISPATCH_LEVEL, FastMutex, Irql, KDpc, KEvent, KTimer, NtStatus, PASSIVE_LEVEL, USER_MODE,
+};
 
 /// Guards all events and fast mutexes.
 static OBJECTS: Mutex<()> = Mutex::new(());
@@ -131,7 +133,13 @@ pub unsafe fn set_target(dpc: *mut KDpc, index: u32) {
 }
 
 #[unsafe(no_mangle)]
-extern "system" fn KeSetImportanceDpc(_dpc: *mut KDpc, _importance: u32) {}
+extern "system" fn KeSetImportanceDpc(dpc: *mut KDpc, importance: u32) {
+    unsafe { (&mut (*dpc).0)[IMPORTANCE] = importance as usize };
+}
+
+/// Where it keeps its importance.
+const IMPORTANCE: usize = 3;
+const HIGH: usize = 2;
 
 #[unsafe(no_mangle)]
 extern "system" fn KeInsertQueueDpc(dpc: *mut KDpc, argument1: *mut c_void, argument2: *mut c_void) -> u8 {
@@ -140,7 +148,18 @@ extern "system" fn KeInsertQueueDpc(dpc: *mut KDpc, argument1: *mut c_void, argu
         return 0;
     }
     queue.push((dpc as usize, argument1 as usize, argument2 as usize));
+    let [_, _, target, importance, ..] = unsafe { (*dpc).0 };
+    // What isn't urgent waits for the processor's next interrupt, and a processor needs none to look at its own queue.
+    if importance == HIGH && target != 0 && target as u32 - 1 != CPU.get() {
+        with(|state| state.interrupts.push(target as u32 - 1));
+    }
     1
+}
+
+/// Whoever waits looks again.
+pub fn wake_all() {
+    let _objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    CHANGED.notify_all();
 }
 
 pub extern "system" fn flush_queued_dpcs() {
@@ -184,8 +203,8 @@ extern "system" fn KeClearEvent(event: *mut KEvent) {
 extern "system" fn KeWaitForSingleObject(
     object: *mut c_void,
     _reason: u32,
-    _mode: i8,
-    _alertable: u8,
+    mode: i8,
+    alertable: u8,
     timeout: *const i64,
 ) -> NtStatus {
     let timeout = unsafe { timeout.as_ref() };
@@ -203,6 +222,10 @@ extern "system" fn KeWaitForSingleObject(
             }
             return NtStatus::SUCCESS;
         }
+        // The end of a thread is an APC for ring-3.
+        if mode == USER_MODE && alertable != 0 && is_ending() {
+            return NtStatus::USER_APC;
+        }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
             return NtStatus::TIMEOUT;
@@ -210,6 +233,12 @@ extern "system" fn KeWaitForSingleObject(
         let slice = left.unwrap_or(Duration::from_millis(20)).min(Duration::from_millis(20));
         objects = CHANGED.wait_timeout(objects, slice).unwrap_or_else(PoisonError::into_inner).0;
     }
+}
+
+/// Whether somebody ends the calling thread.
+fn is_ending() -> bool {
+    let me = super::exports::thread() as usize;
+    with(|state| state.ending.contains(&me))
 }
 
 #[unsafe(no_mangle)]
