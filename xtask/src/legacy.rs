@@ -195,6 +195,7 @@ pub fn suite_on_32_bit() -> Result<Tally> {
     for (what, test) in [
         ("the suite on a 32-bit mock system", &["-p", "supctl", "--test", "mock"][..]),
         ("variable arguments on 32-bit", VARIADIC_TEST),
+        ("the OS/2 shim on a 32-bit fake kernel", &["-p", "supdrv-os2"]),
     ] {
         let output = long_step(what, &mut test_on("i686-unknown-linux-gnu", test)?)?;
         println!("{output}");

@@ -28,7 +28,7 @@ static NEXT_PID: AtomicU32 = AtomicU32::new(1000);
 static NEXT_STRUCTURE: AtomicUsize = AtomicUsize::new(0);
 
 /// Where process structures are.
-const STRUCTURES: usize = 0xffff_f800_0100_0000;
+const STRUCTURES: usize = 0xffff_f800_0100_0000_u64 as usize;
 const STRUCTURE_BYTES: usize = 0x800;
 
 impl Process {

@@ -73,7 +73,7 @@ impl Ram {
         let file = unsafe {
             let descriptor = libc::memfd_create(c"ram".as_ptr(), libc::MFD_CLOEXEC);
             assert!(descriptor >= 0, "no memory file");
-            assert_eq!(libc::ftruncate(descriptor, END as libc::off_t), 0, "no sparse file");
+            assert_eq!(libc::ftruncate64(descriptor, END as libc::off64_t), 0, "no sparse file");
             OwnedFd::from_raw_fd(descriptor)
         };
         let free = BTreeMap::from([(FIRST, FOUR_GIB), (FOUR_GIB, END)]);
@@ -149,7 +149,7 @@ impl Ram {
         // SAFETY: a hole in our own file; the host gets the memory back.
         unsafe {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-            libc::fallocate(self.file.as_raw_fd(), mode, phys as libc::off_t, bytes as libc::off_t);
+            libc::fallocate64(self.file.as_raw_fd(), mode, phys as libc::off64_t, bytes as libc::off64_t);
         }
     }
 
@@ -162,7 +162,7 @@ impl Ram {
     pub fn write(&self, phys: u64, bytes: &[u8]) {
         // SAFETY: writes readable memory to our own file.
         let written = unsafe {
-            libc::pwrite(self.file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), phys as libc::off_t)
+            libc::pwrite64(self.file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), phys as libc::off64_t)
         };
         assert_eq!(usize::try_from(written), Ok(bytes.len()), "physical memory at {phys:#x}");
     }
@@ -171,7 +171,12 @@ impl Ram {
     pub fn read(&self, phys: u64, bytes: &mut [u8]) {
         // SAFETY: reads our own file into writable memory.
         let read = unsafe {
-            libc::pread(self.file.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), phys as libc::off_t)
+            libc::pread64(
+                self.file.as_raw_fd(),
+                bytes.as_mut_ptr().cast(),
+                bytes.len(),
+                phys as libc::off64_t,
+            )
         };
         assert_eq!(usize::try_from(read), Ok(bytes.len()), "physical memory at {phys:#x}");
     }
@@ -208,7 +213,7 @@ impl Ram {
             let flags = libc::MAP_SHARED | libc::MAP_FIXED;
             // SAFETY: replaces addresses that the caller owns.
             let mapped = unsafe {
-                libc::mmap(place, run * PAGE, access.0, flags, self.file.as_raw_fd(), base as libc::off_t)
+                libc::mmap64(place, run * PAGE, access.0, flags, self.file.as_raw_fd(), base as libc::off64_t)
             };
             assert_ne!(mapped, libc::MAP_FAILED, "mapping physical memory");
             first += run;

@@ -1,7 +1,7 @@
 //! Copies from and to addresses of the test program that may be bad.
 
 /// End of the addresses that processes may use.
-pub const USER_END: usize = 0x7fff_ffff_f000;
+pub const USER_END: usize = if usize::BITS == 64 { usize::MAX >> 17 } else { usize::MAX } & !0xfff;
 
 fn is_user_range(address: usize, bytes: usize) -> bool {
     address.checked_add(bytes).is_some_and(|end| end <= USER_END)
