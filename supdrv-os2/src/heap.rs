@@ -143,11 +143,11 @@ impl Heap {
         }
     }
 
-    /// Puts a block among the free ones.
+    /// Puts a block among the free ones; whether that makes a whole chunk.
     ///
     /// # Safety
     /// The block is the heap's, and nobody uses it.
-    unsafe fn put(&mut self, block: Block) {
+    unsafe fn put(&mut self, block: Block) -> bool {
         let (mut link, mut before): (*mut Block, Block) = (&raw mut self.free, null_mut());
         // SAFETY: as in `take`.
         unsafe {
@@ -165,7 +165,9 @@ impl Heap {
             if !before.is_null() && flags(block) & FIRST == 0 && end(before) == block as usize {
                 (*before).next = (*block).next;
                 join(before, block);
+                return flags(before) == FLAGS;
             }
+            flags(block) == FLAGS
         }
     }
 
@@ -259,16 +261,16 @@ pub fn alloc(layout: Layout) -> Option<NonNull<u8>> {
     }
 }
 
-/// Gives a block back, without giving anything to the kernel. Class I.
+/// Gives a block back, without giving anything to the kernel; whether that makes a whole chunk. Class I.
 ///
 /// # Safety
 /// It came from here, and nobody uses it.
-pub unsafe fn free_to_chunks(memory: NonNull<u8>) {
+pub unsafe fn free_to_chunks(memory: NonNull<u8>) -> bool {
     HEAP.with(|heap| {
         heap.blocks = heap.blocks.saturating_sub(1);
         // SAFETY: the block's header is before its payload; it is the heap's again.
-        unsafe { heap.put(memory.as_ptr().cast::<Header>().sub(1)) };
-    });
+        unsafe { heap.put(memory.as_ptr().cast::<Header>().sub(1)) }
+    })
 }
 
 /// Gives a block back. Class T.
@@ -277,6 +279,7 @@ pub unsafe fn free_to_chunks(memory: NonNull<u8>) {
 /// As for [`free_to_chunks`].
 pub unsafe fn free(memory: NonNull<u8>) {
     // SAFETY: as above.
-    unsafe { free_to_chunks(memory) };
-    trim(1);
+    if unsafe { free_to_chunks(memory) } {
+        trim(1);
+    }
 }

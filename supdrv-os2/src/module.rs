@@ -27,7 +27,7 @@ impl OsModule for Os2 {
     }
 
     unsafe fn heap_free_any_context(&self, ptr: NonNull<u8>, _layout: Layout) {
-        unsafe { heap::free_to_chunks(ptr) };
+        let _stays_here = unsafe { heap::free_to_chunks(ptr) };
     }
 
     fn mem_alloc_phys(&self, size_bytes: usize, highest: u64, align_bytes: usize) -> Result<MemObj> {
