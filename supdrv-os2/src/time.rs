@@ -116,9 +116,9 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// Milliseconds, rounded up; for ever if there are too many.
+/// Milliseconds, rounded up, so that nobody sleeps for no time again and again; for ever if there are too many.
 fn millis(ns: u64) -> u32 {
-    u32::try_from(ns.div_ceil(NS_PER_MS)).unwrap_or(kernel::FOR_EVER)
+    u32::try_from(ns.div_ceil(NS_PER_MS).max(1)).unwrap_or(kernel::FOR_EVER)
 }
 
 impl LockedQueue for Locked<'_> {

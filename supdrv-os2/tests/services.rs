@@ -133,6 +133,8 @@ fn a_wait_ends_with_its_time_and_not_before() {
     // On the driver's clock, whose ticks are longer than that.
     assert!(Os2.system_nano_ts() - began >= 10_000_000);
     println!("10 ms took {:?}", started.elapsed());
+    let short = Os2.event_wait(&event, Timeout::RelativeNs(1), WaitMode::Interruptible);
+    assert_eq!(short, Err(VERR_TIMEOUT));
     for poll in [Timeout::RelativeNs(0), Timeout::DeadlineNs(began)] {
         assert_eq!(Os2.event_wait(&event, poll, WaitMode::Uninterruptible), Err(VERR_TIMEOUT));
     }

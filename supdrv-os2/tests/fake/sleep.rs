@@ -37,6 +37,7 @@ pub unsafe extern "C" fn os2_KernBlock(
     data: *mut u32,
 ) -> u32 {
     assert!(id != 0 && !data.is_null() && flags & !(UNINTERRUPTIBLE | SPINLOCK) == 0);
+    assert_ne!(timeout_ms, 0, "a sleep of no time");
     assert_eq!(flags & SPINLOCK != 0, !named.is_null(), "a lock is named, or not");
     if !named.is_null() && !Word::at(named).is_mine() {
         violation("a sleeper doesn't hold the lock that it names");
