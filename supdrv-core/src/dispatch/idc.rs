@@ -41,8 +41,13 @@ fn input<T: FromBytes + KnownLayout + Immutable>(packet: &[u8]) -> Result<T, Rej
     T::read_from_bytes(packet).map_err(|_| MALFORMED)
 }
 
-fn output<T: FromBytes + IntoBytes + KnownLayout + Immutable>(packet: &mut [u8]) -> Option<&mut T> {
-    T::mut_from_bytes(packet).ok()
+/// Changes the answer in a packet, which may be at any address.
+fn answer<T: FromBytes + IntoBytes + Immutable>(packet: &mut [u8], change: impl FnOnce(&mut T)) {
+    if let Ok((mut out, _)) = T::read_from_prefix(packet) {
+        change(&mut out);
+        let written = out.write_to_prefix(packet);
+        debug_assert!(written.is_ok());
+    }
 }
 
 /// Reads a packet once. `has_session`: the caller came with a session.
@@ -79,26 +84,23 @@ fn connect(input: &ConnectIn, has_session: bool) -> Result<Decoded, Reject> {
 
 /// Stores the status of a request.
 pub fn set_status(packet: &mut [u8], status: Status) {
-    if let Ok((header, _)) = IdcHeader::mut_from_prefix(packet) {
-        header.rc = status.0;
-    }
+    answer(packet, |header: &mut IdcHeader| header.rc = status.0);
 }
 
 /// Answers a connect request: with the session's address, or without one and whether the versions were why.
 pub fn answer_connect(packet: &mut [u8], accepted: bool, session: Option<usize>) {
-    let Some(out) = output::<ConnectOut>(packet) else { return };
-    out.session = session.unwrap_or(0);
-    out.session_version = if accepted { IDC_VERSION } else { NO_VERSION };
-    out.driver_version = IDC_VERSION;
-    out.driver_revision = REVISION;
-    if let Some(session) = session {
-        out.hdr.session = session;
-    }
+    answer(packet, |out: &mut ConnectOut| {
+        out.session = session.unwrap_or(0);
+        out.session_version = if accepted { IDC_VERSION } else { NO_VERSION };
+        out.driver_version = IDC_VERSION;
+        out.driver_revision = REVISION;
+        if let Some(session) = session {
+            out.hdr.session = session;
+        }
+    });
 }
 
 /// Answers a symbol request; 0 for none.
 pub fn answer_symbol(packet: &mut [u8], address: usize) {
-    if let Some(out) = output::<GetSymbolOut>(packet) {
-        out.address = address;
-    }
+    answer(packet, |out: &mut GetSymbolOut| out.address = address);
 }
