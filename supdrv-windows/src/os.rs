@@ -13,7 +13,6 @@ use supdrv_core::os::{
     IrqState, LockClass, LockKind, NIL_ID, OsArch, OsHeap, OsHwVirt, OsIdentity, OsLock, OsLog, OsPolicy,
     PreemptState, SessionKind,
 };
-use supdrv_core::ring0::{Export, events};
 
 use crate::kernel;
 use crate::nt::sys;
@@ -361,19 +360,5 @@ impl OsLog for Windows {
 impl OsPolicy for Windows {
     const ENCODING: Encoding = Encoding::Windows;
 
-    fn ring0_exports(&self) -> &'static [Export] {
-        crate::module::EXPORTS
-    }
-
-    fn tracer_globals(&self) -> Option<supdrv_core::tracer::TracerGlobals> {
-        Some(<crate::module::Runtime as supdrv_core::ring0::Ring0>::tracer_globals())
-    }
-
-    fn gip_published(&self, address: usize) {
-        events::gip_published::<crate::module::Runtime>(address);
-    }
-
-    fn session_closing(&self, session: usize) {
-        events::session_closing::<crate::module::Runtime>(session);
-    }
+    supdrv_core::ring0_policy!(crate::module);
 }

@@ -1,5 +1,5 @@
 //! What the driver believes of the kernel, against the headers of the driver kit (mingw-w64's): each imported function and each one that is
-//! looked up at run time by its number of parameters and the size of each, structures by size and offsets, constants by value.
+//! looked up at run time by its number of parameters, the size of each, and how many pointers deep it is, structures by size and offsets, constants by value.
 //!
 //! The compiler decides: a C++ file of static assertions is printed from the declarations in `src/nt` and compiled for x64. There is nothing to run.
 #![cfg(target_pointer_width = "64")]
@@ -23,32 +23,47 @@ const NOT_IN_HEADERS: &[&str] = &[
     "ZwSetSystemInformation",
 ];
 
-/// A function as the driver declares it: the sizes of the result and of the parameters in bytes.
+/// A function as the driver declares it: the [`kind`]s of the result and of the parameters.
 struct Function {
     name: String,
-    sizes: Vec<usize>,
+    kinds: Vec<usize>,
 }
 
-/// The size of a Rust type as it is written in the declarations.
-fn size(rust: &str) -> usize {
+/// What each pointer adds to a kind.
+const POINTER: usize = 100;
+
+/// The size of a Rust type as it is written in the declarations, and how deep a pointer it is.
+fn kind(rust: &str) -> usize {
     match rust.trim() {
         "" | "()" | "!" => 0,
         "u8" | "i8" | "Irql" | "Mode" => 1,
         "u16" => 2,
         "u32" | "i32" | "NtStatus" => 4,
-        "u64" | "i64" | "usize" | "isize" | "Handle" => 8,
+        "u64" | "i64" | "usize" | "isize" => 8,
+        // Pointers to nothing that anybody knows.
+        "Handle" => POINTER + 8,
         // Routines are passed by address.
         "DpcRoutine" | "CallbackFunction" | "ProcessNotify" | "WorkRoutine" | "StartRoutine"
-        | "ProcessorCallback" | "IpiWorker" => 8,
-        pointer if pointer.starts_with('*') => 8,
-        other => panic!("what is {other:?}?"),
+        | "ProcessorCallback" | "IpiWorker" => POINTER + 8,
+        other => {
+            let target = other.strip_prefix("*mut ").or_else(|| other.strip_prefix("*const "));
+            POINTER + 8 + POINTER * pointers(target.unwrap_or_else(|| panic!("what is {other:?}?")))
+        }
+    }
+}
+
+/// How deep a pointer a type is.
+fn pointers(rust: &str) -> usize {
+    match rust.strip_prefix("*mut ").or_else(|| rust.strip_prefix("*const ")) {
+        Some(target) => 1 + pointers(target),
+        None => usize::from(rust == "Handle"),
     }
 }
 
 /// What the image imports.
-fn imported() -> Vec<Function> {
+fn imported(convention: &str) -> Vec<Function> {
     let text = include_str!("../src/nt/sys.rs");
-    let (_, block) = text.split_once("unsafe extern \"system\" {").expect("the imports");
+    let (_, block) = text.split_once(&format!("unsafe extern \"{convention}\" {{")).expect("the imports");
     let (block, _) = block.split_once("\n}").expect("their end");
     let functions = block.split("pub fn ").skip(1).map(|function| {
         let (name, rest) = function.split_once('(').expect("parameters");
@@ -56,8 +71,8 @@ fn imported() -> Vec<Function> {
         let (result, _) = rest.split_once(';').expect("the end");
         let result = result.trim().strip_prefix("->").unwrap_or_default();
         let types = parameters.split(',').filter_map(|parameter| parameter.split_once(':'));
-        let sizes = std::iter::once(result).chain(types.map(|(_, rust)| rust)).map(size).collect();
-        Function { name: name.into(), sizes }
+        let kinds = std::iter::once(result).chain(types.map(|(_, rust)| rust)).map(kind).collect();
+        Function { name: name.into(), kinds }
     });
     functions.collect()
 }
@@ -73,8 +88,8 @@ fn looked_up() -> Vec<Function> {
         let (parameters, result) = rest.split_once(") -> ").expect("a result");
         let parameters = parameters.split(',').filter(|rust| !rust.trim().is_empty());
         // `crate::nt::KDpc` and the like are behind pointers.
-        let sizes = std::iter::once(result.trim_end_matches(';')).chain(parameters).map(size).collect();
-        Function { name: name.into(), sizes }
+        let kinds = std::iter::once(result.trim_end_matches(';')).chain(parameters).map(kind).collect();
+        Function { name: name.into(), kinds }
     });
     functions.collect()
 }
@@ -89,12 +104,19 @@ extern \"C\" {
 #include <ntifs.h>
 #include <ntddk.h>
 }
-template <class T> constexpr size_t size_of() { return sizeof(T); }
-template <> constexpr size_t size_of<void>() { return 0; }
+template <class T> constexpr size_t pointers = 0;
+template <class T> constexpr size_t pointers<T *> = 1 + pointers<T>;
+template <class T> constexpr size_t pointers<T *const> = 1 + pointers<T>;
+template <class T> constexpr size_t kind() { return sizeof(T) + 100 * pointers<T>; }
+template <> constexpr size_t kind<void>() { return 0; }
 template <class F> struct signature;
 template <class R, class... A> struct signature<R(A...)> {
-    static constexpr size_t sizes[] = { size_of<R>(), size_of<A>()... };
+    static constexpr size_t kinds[] = { kind<R>(), kind<A>()... };
     static constexpr size_t count = 1 + sizeof...(A);
+    static constexpr bool variadic = false;
+};
+template <class R, class... A> struct signature<R(A..., ...)> : signature<R(A...)> {
+    static constexpr bool variadic = true;
 };
 template <class F, size_t... S> constexpr bool is()
 {
@@ -102,7 +124,7 @@ template <class F, size_t... S> constexpr bool is()
     if (signature<F>::count != sizeof...(S))
         return false;
     for (size_t i = 0; i < sizeof...(S); i++)
-        if (signature<F>::sizes[i] != expected[i])
+        if (signature<F>::kinds[i] != expected[i])
             return false;
     return true;
 }
@@ -122,15 +144,39 @@ fn compile(source: &str) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
+fn list(kinds: &[usize]) -> String {
+    kinds.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn functions_with_variable_arguments_have_them_where_the_headers_say() {
+    let functions = imported("C");
+    assert_eq!(functions.iter().map(|function| &*function.name).collect::<Vec<_>>(), ["DbgPrintEx"]);
+    for Function { name, kinds } in functions {
+        // The driver's declaration has one variable argument, for the format that it passes.
+        let (_, fixed) = kinds.split_last().expect("a variable argument");
+        let check = |fixed: &[usize]| {
+            let fixed = list(fixed);
+            compile(&format!(
+                "{PRELUDE}\nstatic_assert(signature<decltype({name})>::variadic && is<decltype({name}), {fixed}>());"
+            ))
+        };
+        if let Err(errors) = check(fixed) {
+            panic!("{errors}");
+        }
+        assert!(check(&kinds).is_err(), "it isn't fixed");
+    }
+}
+
 #[test]
 fn functions_have_the_parameters_that_the_headers_say() {
-    let functions: Vec<Function> = imported().into_iter().chain(looked_up()).collect();
+    let functions: Vec<Function> = imported("system").into_iter().chain(looked_up()).collect();
     assert!(functions.len() > 90, "{} declarations were found", functions.len());
     let missing: BTreeSet<&str> = NOT_IN_HEADERS.iter().copied().collect();
     let mut source = PRELUDE.to_owned();
-    for Function { name, sizes } in functions.iter().filter(|function| !missing.contains(&*function.name)) {
-        let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
-        writeln!(source, "static_assert(is<decltype({name}), {}>(), \"{name}\");", sizes.join(", ")).unwrap();
+    for Function { name, kinds } in functions.iter().filter(|function| !missing.contains(&*function.name)) {
+        writeln!(source, "static_assert(is<decltype({name}), {}>(), \"{name}\");", list(kinds)).unwrap();
+        writeln!(source, "static_assert(!signature<decltype({name})>::variadic, \"{name}\");").unwrap();
     }
     if let Err(errors) = compile(&source) {
         panic!("{errors}");
@@ -149,8 +195,8 @@ fn what_no_header_declares_is_known_by_name() {
 
 #[test]
 fn a_wrong_belief_is_found() {
-    assert!(compile(&format!("{PRELUDE}\nstatic_assert(is<decltype(KeSetEvent), 4, 8, 4, 1>());")).is_ok());
-    for wrong in ["4, 8, 4, 4", "4, 8, 4", "0, 8, 4, 1"] {
+    assert!(compile(&format!("{PRELUDE}\nstatic_assert(is<decltype(KeSetEvent), 4, 108, 4, 1>());")).is_ok());
+    for wrong in ["4, 108, 4, 4", "4, 108, 4", "0, 108, 4, 1", "4, 8, 4, 1", "4, 208, 4, 1"] {
         let source = format!("{PRELUDE}\nstatic_assert(is<decltype(KeSetEvent), {wrong}>());");
         assert!(compile(&source).is_err(), "{wrong}");
     }
