@@ -138,17 +138,43 @@ fn load_failure(status: NtStatus) -> supdrv_core::abi::Status {
     }
 }
 
-/// One line: what failed, as a number, and a name.
-fn log_failure(what: &[u8], number: u32, name: &[u8]) {
+fn hex<const N: usize>(number: u64) -> [u8; N] {
+    core::array::from_fn(|digit| {
+        let nibble = number.checked_shr(4 * (N - 1 - digit) as u32).unwrap_or(0) & 15;
+        b"0123456789abcdef".get(nibble as usize).copied().unwrap_or(b'?')
+    })
+}
+
+/// One line: what is known, as a number, and a name.
+fn note(what: &[u8], number: u64, name: &[u8]) {
+    log_line(&[what, b" 0x", &hex::<16>(number), b" ", name, b"\n"]);
+}
+
+fn log_line(parts: &[&[u8]]) {
     let mut line = [0; 256];
-    let digits = (0..8).rev().map(|nibble| b"0123456789abcdef"[(number >> (4 * nibble) & 15) as usize]);
-    let text = what.iter().copied().chain(*b" 0x").chain(digits).chain(*b" ").chain(name.iter().copied());
     let mut used = 0;
-    for (to, from) in line.iter_mut().zip(text) {
-        *to = from;
+    for (to, from) in line.iter_mut().zip(parts.iter().copied().flatten()) {
+        *to = *from;
         used += 1;
     }
     Windows.log_write(line.get(..used).unwrap_or(&[]));
+}
+
+/// Where an image differs, and what is there: of both sides, from the first difference on.
+fn log_difference(loaded: &[u8], bits: &[u8], at: usize, name: &[u8]) {
+    const SHOWN: usize = 16;
+    note(b"supdrv: uploaded and loaded image differ at", at as u64, name);
+    for (whose, side) in [(&b"supdrv: loaded:  "[..], loaded), (b"supdrv: uploaded:", bits)] {
+        let mut text = [b' '; 3 * SHOWN];
+        for (to, byte) in text.chunks_exact_mut(3).zip(side.iter().skip(at)) {
+            if let [_, digits @ ..] = to {
+                for (to, from) in digits.iter_mut().zip(hex::<2>((*byte).into())) {
+                    *to = from;
+                }
+            }
+        }
+        log_line(&[whose, &text, b"\n"]);
+    }
 }
 
 impl OsImage for Windows {
@@ -205,21 +231,23 @@ impl OsImage for Windows {
         let status =
             unsafe { sys::ZwSetSystemInformation(LOAD_IN_SYSTEM_SPACE, (&raw mut request).cast(), bytes) };
         if let Err(status) = status.ok() {
-            log_failure(b"supdrv: the kernel's loader failed:", status.0, file_name);
+            note(b"supdrv: the kernel's loader failed:", status.0.into(), file_name);
             return Err(load_failure(status));
         }
         let section = NonNull::new(request.section).ok_or(VERR_LDR_GENERAL_FAILURE)?;
         let mut native = Native { section: section.as_ptr(), lock: None };
         let base = request.address as usize;
         if base == 0 || !base.is_multiple_of(PAGE_SIZE) || !self.is_plausible_address(base) {
-            log_failure(b"supdrv: address of the loaded image:", base as u32, file_name);
+            note(b"supdrv: address of the loaded image:", base as u64, file_name);
             return Err(VERR_LDR_GENERAL_FAILURE);
         }
         if request.length != image.image_bytes {
-            log_failure(b"supdrv: size of the loaded image:", request.length, file_name);
+            note(b"supdrv: size of the loaded image:", request.length.into(), file_name);
             return Err(VERR_LDR_MISMATCH_NATIVE);
         }
         native.lock = Some(Resident::lock(base, request.length as usize)?);
+        // For whoever debugs what is in it.
+        note(b"supdrv: image loaded at", base as u64, file_name);
         let base = NonNull::new(request.address.cast()).ok_or(VERR_LDR_GENERAL_FAILURE)?;
         Ok(NativeImage { handle: native, base })
     }
@@ -252,7 +280,7 @@ impl OsImage for Windows {
             None => Ok(()),
             Some(at) => {
                 let name = image.name.split(|byte| *byte == 0).next().unwrap_or(&[]);
-                log_failure(b"supdrv: uploaded and loaded image differ at", at as u32, name);
+                log_difference(loaded, bits, at, name);
                 Err(VERR_LDR_MISMATCH_NATIVE)
             }
         }

@@ -50,6 +50,7 @@ pub use os::Windows;
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     /// `SUPd`, so that a crash dump says who stopped the machine.
     const CODE: u32 = 0x5355_5064;
+    supdrv_core::os::OsLog::log_write(&Windows, b"supdrv: panic\n");
     // SAFETY: stops the machine. Nothing in a release build gets here.
     unsafe { nt::sys::KeBugCheckEx(CODE, 0, 0, 0, 0) }
 }

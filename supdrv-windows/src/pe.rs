@@ -17,7 +17,7 @@ fn u32_at(image: &[u8], at: usize) -> Option<usize> {
     Some(u32::from_le_bytes(image.get(at..at.checked_add(4)?)?.try_into().ok()?) as usize)
 }
 
-/// Where the first difference is that the kernel's loader doesn't explain; 0 also stands for an image that makes no sense.
+/// Where the first difference is that the kernel's loader doesn't explain. Of an image that makes no sense it explains none.
 #[must_use]
 pub fn first_difference(loaded: &[u8], bits: &[u8]) -> Option<usize> {
     if loaded.len() != bits.len() {
@@ -27,7 +27,7 @@ pub fn first_difference(loaded: &[u8], bits: &[u8]) -> Option<usize> {
         return None;
     }
     // Loaders that bind imports may rewrite the lookup tables: these are left out.
-    let Some(mut ranges) = lookup_tables(loaded) else { return Some(0) };
+    let Some(mut ranges) = lookup_tables(loaded) else { return difference(loaded, bits, 0..loaded.len()) };
     ranges.sort_unstable_by_key(|range| range.start);
     let mut from = 0;
     for range in ranges.into_iter().chain(core::iter::once(loaded.len()..loaded.len())) {

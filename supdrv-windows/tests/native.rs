@@ -123,6 +123,8 @@ fn an_image_is_where_the_kernel_put_it_and_is_unloaded_once() {
         let base = open(client).unwrap();
         assert_eq!(base, pages.0 as usize);
         assert_eq!(machine.native_loader(), ("\\??\\C:\\dir\\image.r0".to_owned(), 0));
+        let line = format!("supdrv: image loaded at 0x{base:016x} C:/dir/image.r0\n");
+        assert!(machine.log().contains(&line), "{}", machine.log());
         upload(client, base, &[0xc3; BYTES]).unwrap();
         client.ldr_free(base).unwrap();
         assert_eq!(machine.native_loader().1, 1);
@@ -135,9 +137,17 @@ fn other_bits_than_the_loaded_ones_are_refused() {
     with_loader(Some(good(&pages)), |machine, client| {
         let base = open(client).unwrap();
         let mut bits = [0xc3; BYTES];
-        bits[BYTES - 1] = 0xcc;
+        bits[BYTES - 3] = 0xcc;
         assert_eq!(upload(client, base, &bits), Err(VERR_LDR_MISMATCH_NATIVE));
-        assert!(machine.log().contains("uploaded and loaded image differ at"), "{}", machine.log());
+        let log = machine.log();
+        for line in [
+            format!("uploaded and loaded image differ at 0x{:016x} image.r0\n", BYTES - 3),
+            // No more than there is.
+            format!("supdrv: loaded:   c3 c3 c3{}\n", " ".repeat(39)),
+            format!("supdrv: uploaded: cc c3 c3{}\n", " ".repeat(39)),
+        ] {
+            assert!(log.contains(&line), "{line:?} in {log}");
+        }
         // It can still be loaded with the right ones, and goes with its session.
         upload(client, base, &[0xc3; BYTES]).unwrap();
     });
