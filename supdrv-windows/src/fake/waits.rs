@@ -1,6 +1,7 @@
 //! Locks, events, timers, DPCs.
 
 use core::ffi::c_void;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,8 +14,15 @@ use crate::nt::{
     APC_LEVEL, DISPATCH_LEVEL, FastMutex, Irql, KDpc, KEvent, KTimer, NtStatus, PASSIVE_LEVEL, USER_MODE,
 };
 
-/// Guards all events and fast mutexes.
-static OBJECTS: Mutex<()> = Mutex::new(());
+/// Guards all events and fast mutexes; who waits for events that release one waiter.
+static OBJECTS: Mutex<BTreeMap<usize, Waiters>> = Mutex::new(BTreeMap::new());
+
+/// Those who wait for an event, and how many of them a signal has released that don't know yet.
+#[derive(Default)]
+struct Waiters {
+    waiting: usize,
+    released: usize,
+}
 static CHANGED: Condvar = Condvar::new();
 
 /// Timers: due, timer, DPC, period in milliseconds.
@@ -178,16 +186,23 @@ const EVENT_MAGIC: usize = 0x6576_656e;
 #[unsafe(no_mangle)]
 extern "system" fn KeSetEvent(event: *mut KEvent, _increment: i32, _wait: u8) -> i32 {
     at_most(DISPATCH_LEVEL, "KeSetEvent");
-    let _objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let address = event as usize;
     let event = unsafe { &mut (*event).0 };
     if event[2] != EVENT_MAGIC {
         bug_check!("KeSetEvent for something else");
     }
     let before = event[1];
-    event[1] = 1;
+    let waits = objects.get_mut(&address).filter(|waiters| waiters.released < waiters.waiting);
     if event[0] & 1 == 0 {
+        event[1] = 1;
         // Whoever waits now is released, whatever happens to the event until it runs.
         event[0] += 2;
+    } else if let Some(waiters) = waits {
+        // One who waits takes the signal: it isn't there for anybody else.
+        waiters.released += 1;
+    } else {
+        event[1] = 1;
     }
     CHANGED.notify_all();
     before as i32
@@ -213,26 +228,44 @@ extern "system" fn KeWaitForSingleObject(
     let deadline =
         timeout.map(|due| Instant::now() + Duration::from_nanos(due.unsigned_abs().saturating_mul(100)));
     let mut objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let signals = unsafe { (*object.cast::<KEvent>()).0[0] };
-    loop {
-        let event = unsafe { &mut (*object.cast::<KEvent>()).0 };
-        if event[1] != 0 || event[0] != signals {
-            if event[0] & 1 == 1 {
-                event[1] = 0;
+    let address = object as usize;
+    let event = object.cast::<KEvent>();
+    let single = unsafe { (*event).0[0] } & 1 == 1;
+    if single {
+        objects.entry(address).or_default().waiting += 1;
+    }
+    let signals = unsafe { (*event).0[0] };
+    let status = loop {
+        let words = unsafe { &mut (*event).0 };
+        let released = objects.get_mut(&address).filter(|waiters| single && waiters.released > 0);
+        if let Some(waiters) = released {
+            waiters.released -= 1;
+            break NtStatus::SUCCESS;
+        }
+        if words[1] != 0 || words[0] != signals {
+            if single {
+                words[1] = 0;
             }
-            return NtStatus::SUCCESS;
+            break NtStatus::SUCCESS;
         }
         // The end of a thread is an APC for ring-3.
         if mode == USER_MODE && alertable != 0 && is_ending() {
-            return NtStatus::USER_APC;
+            break NtStatus::USER_APC;
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
-            return NtStatus::TIMEOUT;
+            break NtStatus::TIMEOUT;
         }
         let slice = left.unwrap_or(Duration::from_millis(20)).min(Duration::from_millis(20));
         objects = CHANGED.wait_timeout(objects, slice).unwrap_or_else(PoisonError::into_inner).0;
+    };
+    if let Some(waiters) = objects.get_mut(&address).filter(|_| single) {
+        waiters.waiting -= 1;
+        if waiters.waiting == 0 {
+            objects.remove(&address);
+        }
     }
+    status
 }
 
 /// Whether somebody ends the calling thread.
