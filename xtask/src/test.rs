@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     Step { name: "darwin classes on the host", run: darwin::run_shell },
     Step { name: "os2 driver", run: os2::check },
     Step { name: "os2 driver in a machine", run: os2::test },
+    Step { name: "darwin extension on the host", run: darwin::run_module },
     Step { name: "windows image", run: windows::check },
     Step { name: "windows driver in wine", run: windows::test },
     Step { name: "C libraries for all targets", run: || legacy::build_all().map(|_| Tally::one(true)) },

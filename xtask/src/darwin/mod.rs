@@ -128,6 +128,12 @@ pub fn check() -> Result<Tally> {
     inspect::bundle(&build()?)
 }
 
+/// Runs the whole extension.
+pub fn run_module() -> Result<Tally> {
+    let path = build()?.join("Contents/MacOS/VBoxDrv");
+    run::scenario("module.c", &std::fs::read(path)?)
+}
+
 /// Runs the C++ half, linked by itself: the functions of Rust are among its imports.
 pub fn run_shell() -> Result<Tally> {
     run::scenario("shell.c", &link_files(&compile_shell()?, &[], &[])?)
