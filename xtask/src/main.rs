@@ -37,7 +37,7 @@ usage: cargo xtask COMMAND
                          freebsd vboxdrv.ko for FreeBSD 14 and 15; the newer one's path
                          solaris vboxdrv, a kernel module for illumos on amd64
                          windows VBoxDrv.sys for x64
-                         darwin  VBoxDrv.kext for Intel Macs, 10.6 and later
+                         darwin  VBoxDrv.kext for Intel Macs, 10.7 and later
                          os2     VBoxDrv.sys for OS/2, with its objects and what links them elsewhere
                          book    this project's documentation, by mdBook; its first page
                          supctl-windows  the client for Windows

@@ -16,6 +16,8 @@ use crate::tools::{root, target};
 pub struct Known {
     /// By name: what the list says of the interface.
     modules: BTreeMap<String, String>,
+    /// By name: the first release of the kernel for this processor that has it, if that isn't the first one of all.
+    since: BTreeMap<String, u32>,
 }
 
 /// What every class derived from the kernel's calls: constructors and destructors of the classes above it.
@@ -34,12 +36,17 @@ impl Known {
         let path = root().join("supdrv-darwin/tests/data/symbols-darwin.json");
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut modules: BTreeMap<String, String> = BTreeMap::new();
+        let mut since = BTreeMap::new();
         for entry in text.split("\"symbol\": \"").skip(1) {
             let field = |name: &str| {
                 let rest = entry.split_once(&format!("\"{name}\": \""))?.1;
                 Some(rest.split_once('"')?.0)
             };
             let (Some((name, _)), Some(module)) = (entry.split_once('"'), field("module")) else { continue };
+            if let Some(minor) = field("versions").and_then(first_release) {
+                // 10.6 is release 10 of the kernel.
+                since.extend(name.split(" / ").map(|name| (name.trim().to_owned(), minor + 4)));
+            }
             if field("use") != Some("avoid") {
                 modules.extend(name.split(" / ").map(|name| (name.trim().to_owned(), module.to_owned())));
             }
@@ -48,13 +55,19 @@ impl Known {
             return Err(format!("{} can't be read", path.display()).into());
         }
         modules.extend(CLASS_SYMBOLS.map(|(name, module)| (name.to_owned(), module.to_owned())));
-        Ok(Self { modules })
+        Ok(Self { modules, since })
     }
 
     /// The interface that a symbol is in.
     fn module(&self, name: &str) -> Option<&str> {
         self.modules.get(name).map(String::as_str)
     }
+}
+
+/// The first system that has a symbol which the oldest one hasn't: `10.5+: not exported; 10.MINOR+: …`.
+fn first_release(versions: &str) -> Option<u32> {
+    let (minor, _) = versions.split_once("not exported; 10.")?.1.split_once('+')?;
+    minor.parse().ok()
 }
 
 /// The bundle, inspected.
@@ -380,12 +393,22 @@ fn property_list(inspection: &mut Inspection, kext: &Kext<'_>, known: &Known, bu
         &format!("declares the interfaces that have its imports, and no other {declared:?} {missing:?}"),
         missing.is_empty() && declared == needed,
     );
-    let old_enough = list
-        .get("OSBundleLibraries")
-        .into_iter()
-        .flat_map(Value::entries)
-        .all(|(_, version)| version.text() == Some("10.0.0"));
-    inspection.check("takes the interfaces as 64-bit kernels have them since the first one", old_enough);
+    let mut wanted: BTreeMap<&str, u32> = declared.iter().map(|name| (*name, 10)).collect();
+    for name in kext.undefined() {
+        let of = known.module(name).unwrap_or(vtables::module(name));
+        let since = known.since.get(name).copied().unwrap_or(10);
+        if let Some((_, oldest)) = wanted.iter_mut().find(|(declared, _)| of.contains(**declared)) {
+            *oldest = since.max(*oldest);
+        }
+    }
+    let libraries = list.get("OSBundleLibraries").into_iter().flat_map(Value::entries);
+    let as_wanted = libraries.into_iter().all(|(name, version)| {
+        wanted.get(name).is_some_and(|oldest| version.text() == Some(&format!("{oldest}.0.0")))
+    });
+    inspection.check(
+        &format!("asks of the interfaces the first release that has what it imports {wanted:?}"),
+        as_wanted,
+    );
     Ok(())
 }
 
@@ -401,7 +424,13 @@ fn is_kext_version(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_kext_version;
+    use super::{first_release, is_kext_version};
+
+    #[test]
+    fn the_first_release_with_a_symbol_is_read_from_the_list() {
+        assert_eq!(first_release("10.5+: not exported; 10.7+: com.apple.kpi.bsd"), Some(7));
+        assert_eq!(first_release("10.5+: com.apple.kpi.bsd"), None);
+    }
 
     #[test]
     fn versions_of_extensions_are_three_small_numbers() {

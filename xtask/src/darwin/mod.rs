@@ -125,7 +125,17 @@ fn bundle(file: &[u8]) -> Result<PathBuf> {
 
 /// Builds, and inspects what was built.
 pub fn check() -> Result<Tally> {
-    inspect::bundle(&build()?)
+    let bundle = build()?;
+    let mut tally = inspect::bundle(&bundle)?;
+    let first = std::fs::read(bundle.join("Contents/MacOS/VBoxDrv"))?;
+    let again = std::fs::read(build()?.join("Contents/MacOS/VBoxDrv"))?;
+    let same = first == again;
+    println!(
+        "{} VBoxDrv: is the same when it is compiled and linked again",
+        if same { "ok    " } else { "FAILED" }
+    );
+    tally.add(Tally::one(same));
+    Ok(tally)
 }
 
 /// Runs the whole extension.
