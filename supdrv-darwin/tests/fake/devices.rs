@@ -1,8 +1,9 @@
 //! The device switch, nodes in /dev, notifications of sleep.
 
 use core::ffi::{CStr, c_char, c_int, c_ulong, c_void};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use fakekernel::context::Process;
 use fakekernel::{context, violation};
 
 use super::processes::{ENXIO, current_proc};
@@ -157,6 +158,13 @@ pub fn open(dev: c_int) -> c_int {
         open_files(dev, &mut open, 1);
     }
     error
+}
+
+/// The device's open, in a process that says it is another one; its error number.
+pub fn open_for(process: &Arc<Process>, other: &Arc<Process>) -> c_int {
+    let (switch, proc) = (switch().expect("a driver"), context::in_process(other, current_proc));
+    let dev = MAJOR << 24;
+    context::in_process(process, || unsafe { (switch.open)(dev, FREAD_FWRITE, S_IFCHR, proc) })
 }
 
 /// The device's close, in the current process, if this was the last open file of all.

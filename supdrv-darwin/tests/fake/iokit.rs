@@ -139,6 +139,10 @@ fn take_pages(count: usize, highest: u64, align: u64, contiguous: bool) -> Optio
             }
         }
     }
+    if contiguous {
+        // One by one they may happen to follow each other; the other way round they don't.
+        pages.reverse();
+    }
     Some(pages)
 }
 
