@@ -11,6 +11,8 @@ use crate::unicode;
 
 /// A cross-call worker of the kernel's.
 pub type IpiWorker = unsafe extern "system" fn(usize) -> usize;
+/// Called when a high-resolution timer is due: the timer, and the context. At DISPATCH.
+pub type FineCallback = unsafe extern "system" fn(*mut c_void, *mut c_void);
 /// A processor-change callback: context, change, status of the operation (may be null).
 pub type ProcessorCallback = unsafe extern "system" fn(*mut c_void, *const ProcessorChange, *mut NtStatus);
 
@@ -83,6 +85,14 @@ routines! {
     mm_copy_memory: "MmCopyMemory" (*mut c_void, usize, usize, u32, *mut usize) -> NtStatus;
     /// The current timer resolution.
     ex_query_timer_resolution: "ExQueryTimerResolution" (*mut u32, *mut u32, *mut u32) -> ();
+    /// Makes a timer, with attributes. At most DISPATCH.
+    ex_allocate_timer: "ExAllocateTimer" (FineCallback, *mut c_void, u32) -> *mut c_void;
+    /// Arms it: due time, period, parameters. At most DISPATCH.
+    ex_set_timer: "ExSetTimer" (*mut c_void, i64, i64, *mut c_void) -> u8;
+    /// Disarms it. At most DISPATCH.
+    ex_cancel_timer: "ExCancelTimer" (*mut c_void, *mut c_void) -> u8;
+    /// Frees it; may cancel it, and wait for its callback. At most APC if it waits.
+    ex_delete_timer: "ExDeleteTimer" (*mut c_void, u8, u8, *mut c_void) -> u8;
     /// The interrupt time with a finer grain.
     ke_query_interrupt_time_precise: "KeQueryInterruptTimePrecise" (*mut u64) -> u64;
     /// Whether the scheduler wants this processor.

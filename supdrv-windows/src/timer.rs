@@ -1,7 +1,8 @@
 //! Timers: a kernel timer and its DPC for each processor that is served.
 //!
 //! The kernel's periodic timers count whole milliseconds. These are one-shot ones that their own DPC starts again, aimed at the
-//! points of an ideal schedule, so that the mean rate is exact; points that were missed are skipped.
+//! points of an ideal schedule, so that the mean rate is exact; points that were missed are skipped. Where the kernel has timers of high
+//! resolution, those take the place of the others.
 //!
 //! ```text
 //!   stopped ──start──► armed ──due──► DPC: callback, armed again ──► …          stop: no callback starts any more
@@ -9,6 +10,7 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
+use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use supdrv_core::abi::status::{
@@ -27,6 +29,53 @@ use crate::time::{UNIT_NS, relative};
 const NOTIFICATION_TIMER: u32 = 0;
 const HIGH_IMPORTANCE: u32 = 2;
 
+/// A timer of the kernel's that doesn't wait for the clock's next tick: Windows 8.1. When it is due, it queues the slot's DPC.
+///
+/// Its owner deletes it.
+#[derive(Clone, Copy)]
+struct FineTimer(NonNull<c_void>);
+
+impl FineTimer {
+    /// For a slot; `None` if there are none, or no memory.
+    fn new(slot: *mut Slot) -> Option<Self> {
+        const HIGH_RESOLUTION: u32 = 4;
+        let (_set, _cancel, _delete) =
+            (kernel::ex_set_timer()?, kernel::ex_cancel_timer()?, kernel::ex_delete_timer()?);
+        let allocate = kernel::ex_allocate_timer().filter(|_| !kernel::is_emulated())?;
+        // SAFETY: the slot outlives its timer.
+        NonNull::new(unsafe { allocate(on_fine, slot.cast(), HIGH_RESOLUTION) }).map(Self)
+    }
+
+    /// At most DISPATCH. `due` is relative, in the kernel's units.
+    fn set(&self, due: i64) {
+        if let Some(set) = kernel::ex_set_timer() {
+            // SAFETY: it exists until it is deleted.
+            unsafe { set(self.0.as_ptr(), due, 0, null_mut()) };
+        }
+    }
+
+    /// At most DISPATCH.
+    fn cancel(&self) {
+        if let Some(cancel) = kernel::ex_cancel_timer() {
+            // SAFETY: as above.
+            unsafe { cancel(self.0.as_ptr(), null_mut()) };
+        }
+    }
+
+    /// PASSIVE; waits for the callback. Nobody uses it afterwards.
+    fn delete(self) {
+        if let Some(delete) = kernel::ex_delete_timer() {
+            // SAFETY: nobody uses it any more.
+            unsafe { delete(self.0.as_ptr(), 1, 1, null_mut()) };
+        }
+    }
+}
+
+unsafe extern "system" fn on_fine(_timer: *mut c_void, slot: *mut c_void) {
+    // SAFETY: the slot outlives its timer; its DPC is initialised.
+    unsafe { sys::KeInsertQueueDpc((*slot.cast::<Slot>()).dpc.get(), null_mut(), null_mut()) };
+}
+
 /// What all processors of a timer share.
 struct Shared {
     spec: TimerSpec,
@@ -40,6 +89,8 @@ struct Shared {
 /// The timer of one processor.
 struct Slot {
     timer: UnsafeCell<KTimer>,
+    /// In its place, if there is one.
+    fine: Option<FineTimer>,
     dpc: UnsafeCell<KDpc>,
     shared: *const Shared,
     /// The point of the schedule that the timer is armed for, in nanoseconds.
@@ -66,8 +117,11 @@ impl Slot {
     fn arm(&self, now_ns: u64, next_ns: u64) {
         self.next_ns.store(next_ns, Ordering::Relaxed);
         let due = relative(next_ns.saturating_sub(now_ns).max(UNIT_NS));
-        // SAFETY: at most DISPATCH; timer and DPC are initialised and stay until the queue was flushed.
-        unsafe { sys::KeSetTimerEx(self.timer.get(), due, self.period_ms(), self.dpc.get()) };
+        match &self.fine {
+            Some(fine) => fine.set(due),
+            // SAFETY: at most DISPATCH; timer and DPC are initialised and stay until the queue was flushed.
+            None => _ = unsafe { sys::KeSetTimerEx(self.timer.get(), due, self.period_ms(), self.dpc.get()) },
+        }
     }
 
     /// The period that the kernel is told. An emulated one holds a lock while it cancels a timer and waits for its DPC: there a
@@ -107,8 +161,11 @@ impl Slot {
     }
 
     fn cancel(&self) {
-        // SAFETY: at most DISPATCH; initialised.
-        unsafe { sys::KeCancelTimer(self.timer.get()) };
+        match &self.fine {
+            Some(fine) => fine.cancel(),
+            // SAFETY: at most DISPATCH; initialised.
+            None => _ = unsafe { sys::KeCancelTimer(self.timer.get()) },
+        }
     }
 }
 
@@ -166,6 +223,8 @@ impl Drop for Timer {
         kernel::flush_dpcs();
         // A DPC that was past its check when the timer stopped may have armed it once more.
         self.stop();
+        // What is due already may still queue its DPC, which then finds that the timer doesn't run.
+        self.slots.iter_mut().filter_map(|slot| slot.fine.take()).for_each(FineTimer::delete);
         kernel::flush_dpcs();
     }
 }
@@ -206,41 +265,45 @@ impl OsTimer for Windows {
                 spec: *spec,
                 interval_ns: AtomicU64::new(spec.interval_ns),
                 running: AtomicBool::new(false),
-                slots: AtomicPtr::new(core::ptr::null_mut()),
+                slots: AtomicPtr::new(null_mut()),
                 slot_count: AtomicUsize::new(0),
             },
         )?;
         let shared_address = shared.as_ptr().as_ptr().cast_const();
         let slots = Array::from_fn(self, count, |_| Slot {
             timer: UnsafeCell::new(KTimer::NEW),
+            fine: None,
             dpc: UnsafeCell::new(KDpc::NEW),
             shared: shared_address,
             next_ns: AtomicU64::new(0),
             tick: AtomicU64::new(0),
             busy: AtomicBool::new(false),
         })?;
-        for (index, slot) in slots.iter().enumerate() {
+        for slot in slots.iter() {
             // SAFETY: fresh storage, at its final place.
             unsafe {
                 sys::KeInitializeTimerEx(slot.timer.get(), NOTIFICATION_TIMER);
                 sys::KeInitializeDpc(slot.dpc.get(), on_dpc, core::ptr::from_ref(slot).cast_mut().cast());
             }
+        }
+        // From here on, dropping it undoes everything.
+        let mut timer = Timer { follows: None, slots, shared };
+        for (index, slot) in timer.slots.iter_mut().enumerate() {
             match spec.target {
                 TimerTarget::Any => {}
                 TimerTarget::Cpu(id) => set_target(slot.dpc.get(), id)?,
                 TimerTarget::All => set_target(slot.dpc.get(), index as u32)?,
             }
+            slot.fine = FineTimer::new(slot);
         }
-        let follows = match spec.target {
-            TimerTarget::All => {
-                shared.slots.store(slots.as_ptr().cast_mut(), Ordering::Release);
-                shared.slot_count.store(slots.len(), Ordering::Release);
-                // SAFETY: the timer ends the registration before it goes itself.
-                Some(unsafe { self.mp_register(on_processor, shared_address.cast_mut().cast()) }?)
-            }
-            _ => None,
-        };
-        Ok(Timer { follows, slots, shared })
+        if spec.target == TimerTarget::All {
+            timer.shared.slots.store(timer.slots.as_ptr().cast_mut(), Ordering::Release);
+            timer.shared.slot_count.store(timer.slots.len(), Ordering::Release);
+            // SAFETY: the timer ends the registration before it goes itself.
+            timer.follows =
+                Some(unsafe { self.mp_register(on_processor, shared_address.cast_mut().cast()) }?);
+        }
+        Ok(timer)
     }
 
     fn timer_start(&self, timer: &Timer, first_ns: u64) -> Result<()> {

@@ -44,7 +44,7 @@ fn kind(rust: &str) -> usize {
         "Handle" => POINTER + 8,
         // Routines are passed by address.
         "DpcRoutine" | "CallbackFunction" | "ProcessNotify" | "WorkRoutine" | "StartRoutine"
-        | "ProcessorCallback" | "IpiWorker" => POINTER + 8,
+        | "ProcessorCallback" | "IpiWorker" | "FineCallback" => POINTER + 8,
         other => {
             let target = other.strip_prefix("*mut ").or_else(|| other.strip_prefix("*const "));
             POINTER + 8 + POINTER * pointers(target.unwrap_or_else(|| panic!("what is {other:?}?")))
@@ -133,8 +133,8 @@ template <class F, size_t... S> constexpr bool is()
 /// Compiles a file; what the compiler says if it refuses.
 fn compile(source: &str) -> Result<(), String> {
     let mut compiler = Command::new("x86_64-w64-mingw32-g++")
-        .args(["-x", "c++", "-std=c++17", "-fsyntax-only", "-w", "-D_WIN32_WINNT=0x0601"])
-        .args(["-DNTDDI_VERSION=0x06010000", "-I/usr/x86_64-w64-mingw32/include/ddk", "-"])
+        .args(["-x", "c++", "-std=c++17", "-fsyntax-only", "-w", "-D_WIN32_WINNT=0x0603"])
+        .args(["-DNTDDI_VERSION=0x06030000", "-I/usr/x86_64-w64-mingw32/include/ddk", "-"])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -302,6 +302,10 @@ extern "system" fn MmGetSystemRoutineAddress(name: *const UnicodeString) -> *mut
         "MmAllocatePagesForMdlEx" if !emulated => super::memory::allocate_pages_ex as *const (),
         "MmProtectMdlSystemAddress" => protect_mdl as *const (),
         "ExQueryTimerResolution" => query_timer_resolution as *const (),
+        "ExAllocateTimer" => waits::allocate_timer as *const (),
+        "ExSetTimer" => waits::set_timer as *const (),
+        "ExCancelTimer" => waits::cancel_timer as *const (),
+        "ExDeleteTimer" => waits::delete_timer as *const (),
         "KeFlushQueuedDpcs" => waits::flush_queued_dpcs as *const (),
         _ => core::ptr::null(),
     };

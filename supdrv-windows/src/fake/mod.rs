@@ -74,6 +74,8 @@ pub struct Account {
     pub images: BTreeMap<usize, usize>,
     /// Mapped device memory.
     pub io: BTreeMap<usize, usize>,
+    /// Timers of high resolution: callback and context.
+    pub fine_timers: BTreeMap<usize, (usize, usize)>,
     /// Work items, and whether they are queued.
     pub work: BTreeMap<usize, bool>,
     /// Notifications of new processors: function and context.
@@ -108,6 +110,7 @@ impl Account {
         note("native images", self.images.len());
         note("device mappings", self.io.len());
         note("work items", self.work.len());
+        note("timers of high resolution", self.fine_timers.len());
         note("notifications of processors", self.processor_changes.len());
         left
     }

@@ -1,6 +1,7 @@
 //! Locks, events, timers, DPCs.
 
 use core::ffi::c_void;
+use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, Once, PoisonError};
@@ -9,6 +10,7 @@ use std::vec::Vec;
 
 use super::exports::CPU;
 use super::{CRITICAL, INTERRUPTS, IRQL, at_most, bug_check, with};
+use crate::kernel::FineCallback;
 use crate::nt::sys::DpcRoutine;
 use crate::nt::{
     APC_LEVEL, DISPATCH_LEVEL, FastMutex, Irql, KDpc, KEvent, KTimer, NtStatus, PASSIVE_LEVEL, USER_MODE,
@@ -77,8 +79,13 @@ fn timer_thread() {
                     timers.push((due + Duration::from_millis(period), timer, dpc, period));
                 }
                 drop(timers);
-                run_dpc(dpc, 0, 0);
+                match dpc {
+                    HIGH_RESOLUTION_TIMER => run_callback(timer),
+                    dpc => run_dpc(dpc, 0, 0),
+                }
                 drop(running);
+                // What a callback queued.
+                drain();
                 timers = TIMERS.lock().unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -89,32 +96,113 @@ fn timer_thread() {
     }
 }
 
-#[unsafe(no_mangle)]
-extern "system" fn KeInitializeTimerEx(timer: *mut KTimer, _kind: u32) {
-    unsafe { *timer = KTimer::NEW };
+/// In place of a DPC.
+const HIGH_RESOLUTION_TIMER: usize = 0;
+
+fn start_timer_thread() {
     TIMER_THREAD.call_once(|| {
         std::thread::spawn(timer_thread);
     });
 }
 
-#[unsafe(no_mangle)]
-extern "system" fn KeSetTimerEx(timer: *mut KTimer, due: i64, period_ms: i32, dpc: *mut KDpc) -> u8 {
-    at_most(DISPATCH_LEVEL, "KeSetTimerEx");
+fn arm(timer: usize, dpc: usize, due: i64, period_ms: u64) {
     if due >= 0 {
         bug_check!("an absolute due time {due}");
     }
     let due = Instant::now() + Duration::from_nanos(due.unsigned_abs().saturating_mul(100));
     let mut timers = TIMERS.lock().unwrap_or_else(PoisonError::into_inner);
-    timers.retain(|armed| armed.1 != timer as usize);
-    timers.push((due, timer as usize, dpc as usize, u64::from(period_ms.unsigned_abs())));
+    timers.retain(|armed| armed.1 != timer);
+    timers.push((due, timer, dpc, period_ms));
     ARMED.notify_all();
+}
+
+fn disarm(timer: usize) {
+    TIMERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|armed| armed.1 != timer);
+}
+
+fn check_timer(timer: usize) {
+    if !with(|state| state.account.fine_timers.contains_key(&timer)) {
+        bug_check!("a timer that isn't one");
+    }
+}
+
+fn run_callback(timer: usize) {
+    let Some((callback, context)) = with(|state| state.account.fine_timers.get(&timer).copied()) else {
+        return;
+    };
+    let callback: FineCallback = unsafe { core::mem::transmute(callback) };
+    let irql = IRQL.replace(DISPATCH_LEVEL);
+    unsafe { callback(timer as *mut c_void, context as *mut c_void) };
+    IRQL.set(irql);
+}
+
+pub extern "system" fn allocate_timer(
+    callback: FineCallback,
+    context: *mut c_void,
+    attributes: u32,
+) -> *mut c_void {
+    at_most(DISPATCH_LEVEL, "ExAllocateTimer");
+    if attributes != 4 {
+        bug_check!("a timer with attributes {attributes:#x}");
+    }
+    if super::fails() {
+        return core::ptr::null_mut();
+    }
+    start_timer_thread();
+    let timer = Box::into_raw(Box::new(0_u64));
+    let what = (callback as *const () as usize, context as usize);
+    with(|state| state.account.fine_timers.insert(timer as usize, what));
+    timer.cast()
+}
+
+pub extern "system" fn set_timer(timer: *mut c_void, due: i64, period: i64, _more: *mut c_void) -> u8 {
+    at_most(DISPATCH_LEVEL, "ExSetTimer");
+    check_timer(timer as usize);
+    if period != 0 {
+        bug_check!("a timer with a period of its own");
+    }
+    arm(timer as usize, HIGH_RESOLUTION_TIMER, due, 0);
+    0
+}
+
+pub extern "system" fn cancel_timer(timer: *mut c_void, _more: *mut c_void) -> u8 {
+    at_most(DISPATCH_LEVEL, "ExCancelTimer");
+    check_timer(timer as usize);
+    disarm(timer as usize);
+    1
+}
+
+pub extern "system" fn delete_timer(timer: *mut c_void, cancel: u8, wait: u8, _more: *mut c_void) -> u8 {
+    at_most(APC_LEVEL, "ExDeleteTimer");
+    check_timer(timer as usize);
+    if (cancel, wait) != (1, 1) {
+        bug_check!("a timer is deleted whose callback may run");
+    }
+    disarm(timer as usize);
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    with(|state| state.account.fine_timers.remove(&(timer as usize)));
+    drop(running);
+    drop(unsafe { Box::from_raw(timer.cast::<u64>()) });
+    1
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeInitializeTimerEx(timer: *mut KTimer, _kind: u32) {
+    unsafe { *timer = KTimer::NEW };
+    start_timer_thread();
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeSetTimerEx(timer: *mut KTimer, due: i64, period_ms: i32, dpc: *mut KDpc) -> u8 {
+    at_most(DISPATCH_LEVEL, "KeSetTimerEx");
+    arm(timer as usize, dpc as usize, due, u64::from(period_ms.unsigned_abs()));
     0
 }
 
 #[unsafe(no_mangle)]
 extern "system" fn KeCancelTimer(timer: *mut KTimer) -> u8 {
     at_most(DISPATCH_LEVEL, "KeCancelTimer");
-    TIMERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|armed| armed.1 != timer as usize);
+    disarm(timer as usize);
     1
 }
 
