@@ -2,7 +2,6 @@
 //!
 //! Preemption is off while a spin lock is held, and there is no other way to turn it off: each CPU has a lock for that, taken by the first
 //! one who pins himself there.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -35,21 +34,23 @@ pub(crate) fn group() -> *mut Opaque {
 
 /// A new spin lock. Class T.
 pub(crate) fn new_spin_lock() -> Result<NonNull<Opaque>> {
+    // SAFETY: the group exists from start to stop; default attributes.
     NonNull::new(unsafe { kernel::lck_spin_alloc_init(group(), null_mut()) }).ok_or(VERR_NO_MEMORY)
 }
 
 /// Turns interrupts off; whether they were on. Class I.
 pub(crate) fn interrupts_off() -> usize {
-    usize::from(unsafe { kernel::ml_set_interrupts_enabled(0) } != 0)
+    usize::from(kernel::ml_set_interrupts_enabled(0) != 0)
 }
 
 /// Turns them on again, if they were on. Class I.
 pub(crate) fn interrupts_restore(were_on: usize) {
-    let _off = unsafe { kernel::ml_set_interrupts_enabled((were_on != 0).into()) };
+    let _off = kernel::ml_set_interrupts_enabled((were_on != 0).into());
 }
 
 fn ask_cpu_count() -> Result<u32> {
     let (mut count, mut bytes) = (0_i32, size_of::<i32>());
+    // SAFETY: the buffer and its size are ours, and a sysctl of this name is an int.
     let failed = unsafe {
         let (place, size) = ((&raw mut count).cast(), &raw mut bytes);
         kernel::sysctlbyname(c"hw.ncpu".as_ptr(), place, size, null_mut(), 0)
@@ -62,6 +63,7 @@ fn ask_cpu_count() -> Result<u32> {
 /// # Errors
 /// VERR_NO_MEMORY; VERR_GENERAL_FAILURE: the kernel doesn't say how many CPUs there are. Nothing is left then.
 pub(crate) fn start() -> Result<()> {
+    // SAFETY: a constant name; default attributes.
     let group = unsafe { kernel::lck_grp_alloc_init(c"supdrv".as_ptr(), null_mut()) };
     if group.is_null() {
         return Err(VERR_NO_MEMORY);
@@ -86,17 +88,19 @@ pub(crate) fn stop() {
     for pin in &PINS {
         let lock = pin.lock.swap(null_mut(), Ordering::Relaxed);
         if !lock.is_null() {
+            // SAFETY: made in `start`; nobody holds it.
             unsafe { kernel::lck_spin_free(lock, group) };
         }
     }
     GROUP.store(null_mut(), Ordering::Relaxed);
     if !group.is_null() {
+        // SAFETY: made in `start`; no lock of it is left.
         unsafe { kernel::lck_grp_free(group) };
     }
 }
 
 fn current_pin() -> Option<&'static Pin> {
-    let cpu = usize::try_from(unsafe { kernel::cpu_number() }).ok()?;
+    let cpu = usize::try_from(kernel::cpu_number()).ok()?;
     PINS.get(cpu).filter(|pin| !pin.lock.load(Ordering::Relaxed).is_null())
 }
 
@@ -106,6 +110,7 @@ pub(crate) fn pin() {
     if let Some(pin) = current_pin()
         && pin.depth.fetch_add(1, Ordering::Relaxed) == 0
     {
+        // SAFETY: it exists as long as the driver; no other CPU takes this CPU's lock, and this one doesn't hold it.
         unsafe { kernel::lck_spin_lock(pin.lock.load(Ordering::Relaxed)) };
     }
     interrupts_restore(were_on);
@@ -118,6 +123,7 @@ pub(crate) fn unpin() {
     if let Some(pin) = current_pin()
         && pin.depth.fetch_sub(1, Ordering::Relaxed) == 1
     {
+        // SAFETY: taken by the first of this CPU's pins; this was the last.
         unsafe { kernel::lck_spin_unlock(pin.lock.load(Ordering::Relaxed)) };
     }
     interrupts_restore(were_on);

@@ -2,7 +2,6 @@
 //!
 //! The nodes are the last that appears and the first that goes. Everybody inside of an entry point is a user of the extension; a stop first
 //! makes sure that there is no one, and lets nobody in any more.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{c_int, c_ulong, c_void};
 use core::ptr::null_mut;
@@ -124,11 +123,13 @@ impl Drop for Inside {
 impl Module {
     fn driver(&self) -> Option<&'static Driver<Darwin>> {
         // Nobody is inside of an entry point any more when the driver goes.
+        // SAFETY: nobody is inside of an entry point any more when the driver goes.
         unsafe { self.driver.get() }
     }
 
     fn clients(&self) -> Option<&'static Clients> {
         // As above.
+        // SAFETY: as above.
         unsafe { self.clients.load(Ordering::Acquire).as_ref() }
     }
 
@@ -146,15 +147,17 @@ impl Module {
     }
 
     fn make_nodes(&self) -> Result<()> {
+        // SAFETY: the table lives as long as the extension, which takes it back before it goes.
         let major = unsafe { kernel::cdevsw_add(NO_MAJOR, &raw const SWITCH) };
         if major < 0 {
             return Err(VERR_GENERAL_FAILURE);
         }
         self.major.store(major, Ordering::Relaxed);
-        let hardened = unsafe { glue::supdrv_glue_hardened() != 0 };
+        let hardened = glue::supdrv_glue_hardened() != 0;
         for (minor, (node, place)) in (0..).zip(NODES.iter().zip(&self.nodes)) {
             let (dev, mode) = (major << MINOR_BITS | minor, node.mode(hardened).cast_signed());
             let (format, name) = (c"%s".as_ptr(), node.name.as_ptr());
+            // SAFETY: constant strings, one for the one conversion.
             let made = unsafe { kernel::devfs_make_node(dev, kernel::DEVFS_CHAR, 0, 0, mode, format, name) };
             if made.is_null() {
                 return Err(VERR_NO_MEMORY);
@@ -166,6 +169,7 @@ impl Module {
 
     fn watch_sleep(&self) {
         let notifier =
+            // SAFETY: the handler lives as long as the extension, which ends its notifications before it goes.
             unsafe { kernel::registerPrioritySleepWakeInterest(sleep_or_wake, null_mut(), null_mut()) };
         if notifier.is_null() {
             Darwin.log_write(b"supdrv: no notifications of sleep and wake-up");
@@ -186,19 +190,23 @@ impl Module {
     fn take_down(&self) {
         let notifier = self.notifier.swap(null_mut(), Ordering::Relaxed);
         if !notifier.is_null() {
+            // SAFETY: from `watch_sleep`, given up here.
             unsafe { glue::supdrv_glue_remove_notifier(notifier) };
         }
         for place in self.nodes.iter().rev() {
             let node = place.swap(null_mut(), Ordering::Relaxed);
             if !node.is_null() {
+                // SAFETY: from `make_nodes`, given up here.
                 unsafe { kernel::devfs_remove(node) };
             }
         }
         let major = self.major.swap(NO_MAJOR, Ordering::Relaxed);
         if major >= 0 {
+            // SAFETY: what `make_nodes` added.
             unsafe { kernel::cdevsw_remove(major, &raw const SWITCH) };
         }
         if let Some(clients) = core::ptr::NonNull::new(self.clients.swap(null_mut(), Ordering::AcqRel)) {
+            // SAFETY: from `make_clients`; nobody is inside.
             drop(unsafe { Box::from_raw(&Darwin, clients) });
         }
         module::THREADS.wait(&Darwin);
@@ -254,6 +262,7 @@ unsafe extern "C" fn supdrv_darwin_may_terminate(kmod: *mut c_void) -> c_int {
     let references = if kmod.is_null() {
         0
     } else {
+        // SAFETY: the extension's description has this field (condition of the function).
         unsafe { kmod.byte_add(KMOD_REFERENCES).cast::<i32>().read_unaligned() }
     };
     (references == 0 && !is_in_use()).into()
@@ -295,6 +304,7 @@ unsafe extern "C" fn sleep_or_wake(
     }
     if !argument.is_null() {
         // Done already.
+        // SAFETY: the notification's second word is the handler's to write (condition of the function).
         unsafe { argument.cast::<usize>().add(1).write(0) };
     }
     RETURN_SUCCESS
@@ -307,6 +317,7 @@ fn node_of(dev: Dev) -> Option<(usize, &'static Node)> {
 
 /// Real user and group of a process.
 fn real_ids(process: *mut Opaque) -> (u32, u32) {
+    // SAFETY: the process that the kernel passed; the credential is released again.
     unsafe {
         let mut credential = kernel::kauth_cred_proc_ref(process);
         let ids = (kernel::kauth_cred_getruid(credential), kernel::kauth_cred_getrgid(credential));
@@ -318,6 +329,7 @@ fn real_ids(process: *mut Opaque) -> (u32, u32) {
 /// `d_open` of the cdevsw. Class T.
 unsafe extern "C" fn open(dev: Dev, _flags: c_int, _kind: c_int, process: *mut Opaque) -> c_int {
     let Some((minor, node)) = node_of(dev) else { return kernel::EACCES };
+    // SAFETY: the process that the kernel passed.
     if unsafe { kernel::proc_pid(process) != kernel::proc_selfpid() } {
         return kernel::EIO;
     }
@@ -335,6 +347,7 @@ fn open_session(inside: &Inside, node: &Node, process: *mut Opaque) -> Result<()
     let (uid, gid) = real_ids(process);
     let session = inside.driver.create_session(node.kind)?;
     // Nobody else knows the session yet.
+    // SAFETY: a live session's view.
     let view = unsafe { session.view().as_ref() };
     view.uid.store(uid, Ordering::Relaxed);
     view.gid.store(gid, Ordering::Relaxed);
@@ -364,6 +377,7 @@ unsafe extern "C" fn ioctl(
     process: *mut Opaque,
 ) -> c_int {
     // Their arguments have 4 bytes, and what is behind them is left over from somebody else.
+    // SAFETY: the process that the kernel passed.
     if unsafe { kernel::proc_is64bit(process) } == 0 {
         return kernel::EINVAL;
     }
@@ -374,10 +388,12 @@ unsafe extern "C" fn ioctl(
     let bytes = Encoding::Bsd.size_field(code) as usize;
     match (code & IOC_DIRECTION, bytes) {
         (IOC_INOUT, HEADER_BYTES..) => {
+            // SAFETY: the kernel's copy of the packet has as many bytes as the code says, and is this call's.
             let packet = unsafe { core::slice::from_raw_parts_mut(data, bytes) };
             errno(user::ioctl_buffered(&session, code, packet))
         }
         (IOC_VOID, 0) => {
+            // SAFETY: for codes without a size the kernel stores the caller's argument there.
             let argument = unsafe { data.cast::<usize>().read_unaligned() };
             if dispatch::is_fast::<Darwin>(code) {
                 fast(&session, code, argument as u32)
@@ -411,6 +427,7 @@ fn errno(result: core::result::Result<(), Failure>) -> c_int {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn SUPDrvDarwinIDC(code: u32, packet: *mut IdcHeader) -> c_int {
     let Some(inside) = Inside::enter() else { return VERR_INVALID_PARAMETER.0 };
+    // SAFETY: conditions of the function.
     unsafe { idc::entry(inside.driver, code, packet) }.0
 }
 

@@ -1,7 +1,6 @@
 //! Clocks and events.
 //!
 //! An event is an address that threads wait on, and its state belongs to a spin lock: it may be signalled with interrupts off.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{c_int, c_void};
 use core::ptr::null;
@@ -20,12 +19,14 @@ const NS_PER_MS: u64 = 1_000_000;
 /// A moment on the clock of [`OsTime::system_nano_ts`] as the kernel's waits want it.
 pub(crate) fn absolute(ns: u64) -> u64 {
     let mut time = 0;
+    // SAFETY: the result is ours.
     unsafe { kernel::nanoseconds_to_absolutetime(ns, &raw mut time) };
     time
 }
 
 fn nanoseconds(time: u64) -> u64 {
     let mut ns = 0;
+    // SAFETY: the result is ours.
     unsafe { kernel::absolutetime_to_nanoseconds(time, &raw mut ns) };
     ns
 }
@@ -33,24 +34,28 @@ fn nanoseconds(time: u64) -> u64 {
 /// Asserts a wait and, with nothing held any more, sleeps: how it ended.
 fn block(channel: *const c_void, how: c_int, deadline_ns: Option<u64>, unlock: impl FnOnce()) -> c_int {
     let waiting = match deadline_ns {
+        // SAFETY: any address does; the wait ends in `thread_block`, or has ended.
         Some(deadline) => unsafe { kernel::assert_wait_deadline(channel, how, absolute(deadline)) },
+        // SAFETY: as above.
         None => unsafe { kernel::assert_wait(channel, how) },
     };
     unlock();
     // A thread that is being aborted already doesn't wait.
+    // SAFETY: nothing is to be continued with; class T, no lock held.
     if waiting == kernel::THREAD_WAITING { unsafe { kernel::thread_block(null()) } } else { waiting }
 }
 
 impl OsTime for Darwin {
     fn system_nano_ts(&self) -> u64 {
-        nanoseconds(unsafe { kernel::mach_absolute_time() })
+        nanoseconds(kernel::mach_absolute_time())
     }
 
     fn sleep_ms(&self, millis: u32) {
         if millis == 0 {
+            // SAFETY: nothing is to be continued with; class T.
             let _yielded = unsafe { kernel::thread_block(null()) };
         } else {
-            unsafe { kernel::IOSleep(millis) };
+            kernel::IOSleep(millis);
         }
     }
 }
@@ -95,6 +100,7 @@ impl Event {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        // SAFETY: this guard acquired it.
         unsafe { Darwin.spinlock_release_irq(&self.event.0.lock, self.irqs) };
     }
 }
@@ -124,6 +130,7 @@ impl OsEvent for Darwin {
         let _locked = event.lock(WaitMode::Uninterruptible);
         event.0.event.signal();
         let one = event.0.event.kind() == EventKind::SingleRelease;
+        // SAFETY: any address does.
         unsafe { kernel::thread_wakeup_prim(event.channel(), one.into(), kernel::THREAD_AWAKENED) };
     }
 

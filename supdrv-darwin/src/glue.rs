@@ -24,7 +24,7 @@ unsafe extern "C" {
     pub fn supdrv_glue_unmap(map: *mut Opaque);
     pub fn supdrv_glue_remove_notifier(notifier: *mut c_void);
     /// Any context.
-    pub fn supdrv_glue_hardened() -> c_int;
+    pub safe fn supdrv_glue_hardened() -> c_int;
 }
 
 // A fake kernel stands in for instructions. Any context.

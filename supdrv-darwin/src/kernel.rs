@@ -5,12 +5,12 @@
 use core::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 
 macro_rules! kernel {
-    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($parameters:tt)*) $(-> $result:ty)?;)*) => {
+    ($($(#[$meta:meta])* $vis:vis $safety:ident fn $name:ident($($parameters:tt)*) $(-> $result:ty)?;)*) => {
         unsafe extern "C" {
             $(
                 $(#[$meta])*
                 #[cfg_attr(not(target_os = "macos"), link_name = concat!("darwin_", stringify!($name)))]
-                $vis fn $name($($parameters)*) $(-> $result)?;
+                $vis $safety fn $name($($parameters)*) $(-> $result)?;
             )*
         }
     };
@@ -77,111 +77,111 @@ pub const EILSEQ: c_int = 92;
 unsafe extern "C" {
     /// Darwin's major version: 10 for the first one with 64 bits.
     #[cfg_attr(not(target_os = "macos"), link_name = "darwin_version_major")]
-    pub static version_major: c_int;
+    pub safe static version_major: c_int;
     /// The task of the kernel.
     #[cfg_attr(not(target_os = "macos"), link_name = "darwin_kernel_task")]
-    pub static kernel_task: *mut Opaque;
+    pub safe static kernel_task: *mut Opaque;
     /// Its address space.
     #[cfg_attr(not(target_os = "macos"), link_name = "darwin_kernel_map")]
-    pub static kernel_map: *mut Opaque;
+    pub safe static kernel_map: *mut Opaque;
 }
 
 // Devices, power. All may sleep.
 kernel! {
-    pub fn cdevsw_add(major: c_int, switch: *const Cdevsw) -> c_int;
-    pub fn cdevsw_remove(major: c_int, switch: *const Cdevsw) -> c_int;
-    pub fn devfs_make_node(dev: Dev, kind: c_int, uid: u32, gid: u32, mode: c_int, format: *const c_char, ...) -> *mut c_void;
-    pub fn devfs_remove(node: *mut c_void);
-    pub fn enodev() -> c_int;
-    pub fn enodev_strat();
-    pub fn registerPrioritySleepWakeInterest(handler: SleepHandler, target: *mut c_void, reference: *mut c_void) -> *mut c_void;
-    pub fn sysctlbyname(name: *const c_char, old: *mut c_void, old_bytes: *mut usize, new: *mut c_void, new_bytes: usize) -> c_int;
+    pub unsafe fn cdevsw_add(major: c_int, switch: *const Cdevsw) -> c_int;
+    pub unsafe fn cdevsw_remove(major: c_int, switch: *const Cdevsw) -> c_int;
+    pub unsafe fn devfs_make_node(dev: Dev, kind: c_int, uid: u32, gid: u32, mode: c_int, format: *const c_char, ...) -> *mut c_void;
+    pub unsafe fn devfs_remove(node: *mut c_void);
+    pub unsafe fn enodev() -> c_int;
+    pub unsafe fn enodev_strat();
+    pub unsafe fn registerPrioritySleepWakeInterest(handler: SleepHandler, target: *mut c_void, reference: *mut c_void) -> *mut c_void;
+    pub unsafe fn sysctlbyname(name: *const c_char, old: *mut c_void, old_bytes: *mut usize, new: *mut c_void, new_bytes: usize) -> c_int;
 }
 
 // Processes: any context. Credentials and copies may sleep.
 kernel! {
-    pub fn proc_pid(process: *mut Opaque) -> c_int;
-    pub fn proc_selfpid() -> c_int;
-    pub fn proc_is64bit(process: *mut Opaque) -> c_int;
-    pub fn current_task() -> *mut Opaque;
-    pub fn current_thread() -> *mut Opaque;
-    pub fn get_task_map(task: *mut Opaque) -> *mut Opaque;
-    pub fn kauth_cred_proc_ref(process: *mut Opaque) -> *mut Opaque;
-    pub fn kauth_cred_unref(credential: *mut *mut Opaque);
-    pub fn kauth_cred_getruid(credential: *mut Opaque) -> u32;
-    pub fn kauth_cred_getrgid(credential: *mut Opaque) -> u32;
-    pub fn kauth_getruid() -> u32;
-    pub fn copyin(user: u64, kernel: *mut c_void, bytes: usize) -> c_int;
-    pub fn copyout(kernel: *const c_void, user: u64, bytes: usize) -> c_int;
+    pub unsafe fn proc_pid(process: *mut Opaque) -> c_int;
+    pub safe fn proc_selfpid() -> c_int;
+    pub unsafe fn proc_is64bit(process: *mut Opaque) -> c_int;
+    pub safe fn current_task() -> *mut Opaque;
+    pub safe fn current_thread() -> *mut Opaque;
+    pub unsafe fn get_task_map(task: *mut Opaque) -> *mut Opaque;
+    pub unsafe fn kauth_cred_proc_ref(process: *mut Opaque) -> *mut Opaque;
+    pub unsafe fn kauth_cred_unref(credential: *mut *mut Opaque);
+    pub unsafe fn kauth_cred_getruid(credential: *mut Opaque) -> u32;
+    pub unsafe fn kauth_cred_getrgid(credential: *mut Opaque) -> u32;
+    pub safe fn kauth_getruid() -> u32;
+    pub unsafe fn copyin(user: u64, kernel: *mut c_void, bytes: usize) -> c_int;
+    pub unsafe fn copyout(kernel: *const c_void, user: u64, bytes: usize) -> c_int;
 }
 
 // Heap and address spaces. All may sleep.
 kernel! {
-    pub fn IOMalloc(bytes: usize) -> *mut c_void;
-    pub fn IOFree(memory: *mut c_void, bytes: usize);
-    pub fn IOMallocAligned(bytes: usize, align: usize) -> *mut c_void;
-    pub fn IOFreeAligned(memory: *mut c_void, bytes: usize);
-    pub fn vm_protect(map: *mut Opaque, address: usize, bytes: usize, set_maximum: c_int, protection: c_int) -> c_int;
+    pub unsafe fn IOMalloc(bytes: usize) -> *mut c_void;
+    pub unsafe fn IOFree(memory: *mut c_void, bytes: usize);
+    pub unsafe fn IOMallocAligned(bytes: usize, align: usize) -> *mut c_void;
+    pub unsafe fn IOFreeAligned(memory: *mut c_void, bytes: usize);
+    pub unsafe fn vm_protect(map: *mut Opaque, address: usize, bytes: usize, set_maximum: c_int, protection: c_int) -> c_int;
 }
 
 // Locks. Making, freeing and taking mutexes may sleep; spin locks turn preemption off.
 kernel! {
-    pub fn lck_grp_alloc_init(name: *const c_char, attributes: *mut Opaque) -> *mut Opaque;
-    pub fn lck_grp_free(group: *mut Opaque);
-    pub fn lck_spin_alloc_init(group: *mut Opaque, attributes: *mut Opaque) -> *mut Opaque;
-    pub fn lck_spin_free(lock: *mut Opaque, group: *mut Opaque);
-    pub fn lck_spin_lock(lock: *mut Opaque);
-    pub fn lck_spin_unlock(lock: *mut Opaque);
-    pub fn lck_mtx_alloc_init(group: *mut Opaque, attributes: *mut Opaque) -> *mut Opaque;
-    pub fn lck_mtx_free(lock: *mut Opaque, group: *mut Opaque);
-    pub fn lck_mtx_lock(lock: *mut Opaque);
-    pub fn lck_mtx_unlock(lock: *mut Opaque);
+    pub unsafe fn lck_grp_alloc_init(name: *const c_char, attributes: *mut Opaque) -> *mut Opaque;
+    pub unsafe fn lck_grp_free(group: *mut Opaque);
+    pub unsafe fn lck_spin_alloc_init(group: *mut Opaque, attributes: *mut Opaque) -> *mut Opaque;
+    pub unsafe fn lck_spin_free(lock: *mut Opaque, group: *mut Opaque);
+    pub unsafe fn lck_spin_lock(lock: *mut Opaque);
+    pub unsafe fn lck_spin_unlock(lock: *mut Opaque);
+    pub unsafe fn lck_mtx_alloc_init(group: *mut Opaque, attributes: *mut Opaque) -> *mut Opaque;
+    pub unsafe fn lck_mtx_free(lock: *mut Opaque, group: *mut Opaque);
+    pub unsafe fn lck_mtx_lock(lock: *mut Opaque);
+    pub unsafe fn lck_mtx_unlock(lock: *mut Opaque);
 }
 
 // Waits. Only `thread_block` and `IOSleep` sleep; the others are for any context, but a wait is asserted by a thread.
 kernel! {
-    pub fn assert_wait(event: *const c_void, how: c_int) -> c_int;
-    pub fn assert_wait_deadline(event: *const c_void, how: c_int, deadline: u64) -> c_int;
-    pub fn thread_block(continuation: *const c_void) -> c_int;
-    pub fn thread_wakeup_prim(event: *const c_void, one: c_int, result: c_int) -> c_int;
-    pub fn IOSleep(milliseconds: c_uint);
+    pub unsafe fn assert_wait(event: *const c_void, how: c_int) -> c_int;
+    pub unsafe fn assert_wait_deadline(event: *const c_void, how: c_int, deadline: u64) -> c_int;
+    pub unsafe fn thread_block(continuation: *const c_void) -> c_int;
+    pub unsafe fn thread_wakeup_prim(event: *const c_void, one: c_int, result: c_int) -> c_int;
+    pub safe fn IOSleep(milliseconds: c_uint);
 }
 
 // Clocks, and timers: calls of a function by a thread of the kernel. Any context but where memory is had or given back.
 kernel! {
-    pub fn mach_absolute_time() -> u64;
-    pub fn absolutetime_to_nanoseconds(time: u64, nanoseconds: *mut u64);
-    pub fn nanoseconds_to_absolutetime(nanoseconds: u64, time: *mut u64);
-    pub fn clock_get_calendar_nanotime(seconds: *mut c_ulong, nanoseconds: *mut c_uint);
-    pub fn thread_call_allocate(function: unsafe extern "C" fn(*mut c_void, *mut c_void), argument: *mut c_void) -> *mut Opaque;
-    pub fn thread_call_enter1_delayed(call: *mut Opaque, argument: *mut c_void, deadline: u64) -> c_int;
-    pub fn thread_call_cancel(call: *mut Opaque) -> c_int;
-    pub fn thread_call_free(call: *mut Opaque) -> c_int;
+    pub safe fn mach_absolute_time() -> u64;
+    pub unsafe fn absolutetime_to_nanoseconds(time: u64, nanoseconds: *mut u64);
+    pub unsafe fn nanoseconds_to_absolutetime(nanoseconds: u64, time: *mut u64);
+    pub unsafe fn clock_get_calendar_nanotime(seconds: *mut c_ulong, nanoseconds: *mut c_uint);
+    pub unsafe fn thread_call_allocate(function: unsafe extern "C" fn(*mut c_void, *mut c_void), argument: *mut c_void) -> *mut Opaque;
+    pub unsafe fn thread_call_enter1_delayed(call: *mut Opaque, argument: *mut c_void, deadline: u64) -> c_int;
+    pub unsafe fn thread_call_cancel(call: *mut Opaque) -> c_int;
+    pub unsafe fn thread_call_free(call: *mut Opaque) -> c_int;
 }
 
 // CPUs: any context, but the rendezvous needs interrupts on and no spin lock held. VT-x may sleep.
 kernel! {
-    pub fn cpu_number() -> c_int;
-    pub fn preemption_enabled() -> c_int;
-    pub fn ml_get_interrupts_enabled() -> c_int;
-    pub fn ml_set_interrupts_enabled(enable: c_int) -> c_int;
-    pub fn ml_at_interrupt_context() -> c_int;
-    pub fn mp_rendezvous_no_intrs(action: unsafe extern "C" fn(*mut c_void), argument: *mut c_void);
-    pub fn host_vmxon(exclusive: c_int) -> c_int;
-    pub fn host_vmxoff();
+    pub safe fn cpu_number() -> c_int;
+    pub safe fn preemption_enabled() -> c_int;
+    pub safe fn ml_get_interrupts_enabled() -> c_int;
+    pub safe fn ml_set_interrupts_enabled(enable: c_int) -> c_int;
+    pub safe fn ml_at_interrupt_context() -> c_int;
+    pub unsafe fn mp_rendezvous_no_intrs(action: unsafe extern "C" fn(*mut c_void), argument: *mut c_void);
+    pub safe fn host_vmxon(exclusive: c_int) -> c_int;
+    pub safe fn host_vmxoff();
 }
 
 // Threads. All may sleep.
 kernel! {
-    pub fn kernel_thread_start(function: unsafe extern "C" fn(*mut c_void, c_int), argument: *mut c_void, thread: *mut *mut Opaque) -> c_int;
-    pub fn thread_deallocate(thread: *mut Opaque);
-    pub fn thread_policy_set(thread: *mut Opaque, flavor: c_int, policy: *mut c_int, words: c_uint) -> c_int;
+    pub unsafe fn kernel_thread_start(function: unsafe extern "C" fn(*mut c_void, c_int), argument: *mut c_void, thread: *mut *mut Opaque) -> c_int;
+    pub unsafe fn thread_deallocate(thread: *mut Opaque);
+    pub unsafe fn thread_policy_set(thread: *mut Opaque, flavor: c_int, policy: *mut c_int, words: c_uint) -> c_int;
     /// Doesn't return for the current thread.
-    pub fn thread_terminate(thread: *mut Opaque) -> c_int;
+    pub unsafe fn thread_terminate(thread: *mut Opaque) -> c_int;
 }
 
 // Output; no spin lock held.
 kernel! {
-    pub fn printf(format: *const c_char, ...) -> c_int;
-    pub fn panic(format: *const c_char, ...) -> !;
+    pub unsafe fn printf(format: *const c_char, ...) -> c_int;
+    pub unsafe fn panic(format: *const c_char, ...) -> !;
 }

@@ -2,7 +2,6 @@
 //!
 //! All of it is I/O Kit's memory descriptors, which keep their pages as long as a mapping of them exists, whoever frees what, and from where.
 //! Physical addresses are asked for once, when an object is made.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
@@ -55,6 +54,7 @@ struct Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
+        // SAFETY: made and wired by the glue; its owner gives it up.
         unsafe { glue::supdrv_glue_free(self.descriptor.as_ptr()) };
     }
 }
@@ -62,6 +62,7 @@ impl Drop for Descriptor {
 impl Descriptor {
     fn of_task(task: *mut Opaque, address: usize, bytes: usize, direction: u32) -> Option<Self> {
         let (address, bytes) = (address as u64, bytes as u64);
+        // SAFETY: the task is alive: the current one, or none for physical memory.
         let descriptor = unsafe { glue::supdrv_glue_describe(task, address, bytes, direction) };
         Some(Self { descriptor: NonNull::new(descriptor)?, skip: 0 })
     }
@@ -69,6 +70,7 @@ impl Descriptor {
     fn pages(&self, bytes: usize) -> Result<Pages> {
         let mut pages = Pages::new_zeroed(&Darwin, bytes >> PAGE_SHIFT)?;
         for (page, offset) in pages.iter_mut().zip((self.skip..).step_by(PAGE_SIZE)) {
+            // SAFETY: the descriptor is this value's.
             *page = unsafe { glue::supdrv_glue_phys(self.descriptor.as_ptr(), offset) };
         }
         Ok(pages)
@@ -78,6 +80,7 @@ impl Descriptor {
         let offset = self.skip.saturating_add(offset as u64);
         let options = options | MAP_ANYWHERE | MAP_UNIQUE;
         let mut address = 0;
+        // SAFETY: the descriptor is this value's, the task is alive, and the result is ours.
         let map = unsafe {
             let place = &raw mut address;
             glue::supdrv_glue_map(self.descriptor.as_ptr(), task, options, offset, bytes as u64, place)
@@ -122,6 +125,7 @@ impl Block {
         };
         let mask = limit & ANYWHERE & !(wanted.align as u64 - 1);
         let mut start = 0;
+        // SAFETY: the result is ours.
         let descriptor = unsafe { glue::supdrv_glue_alloc(options, room as u64, mask, &raw mut start) };
         let mut descriptor =
             Descriptor { descriptor: NonNull::new(descriptor).ok_or(VERR_NO_MEMORY)?, skip: 0 };
@@ -149,7 +153,7 @@ impl Block {
             return Err(VERR_NO_MEMORY);
         }
         if wanted.executable {
-            protect(unsafe { kernel::kernel_map }, block.address, wanted.bytes, MemProt::all())?;
+            protect(kernel::kernel_map, block.address, wanted.bytes, MemProt::all())?;
         }
         block.clear();
         Ok((block, pages))
@@ -157,6 +161,7 @@ impl Block {
 
     /// Fills it with zeroes, which touches every page.
     fn clear(&self) {
+        // SAFETY: the block's own memory, mapped for writing.
         unsafe { (self.address as *mut u8).write_bytes(0, self.bytes) };
     }
 }
@@ -169,6 +174,7 @@ struct Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
+        // SAFETY: made by the glue; its owner gives it up.
         unsafe { glue::supdrv_glue_unmap(self.map.as_ptr()) };
     }
 }
@@ -176,6 +182,7 @@ impl Drop for Map {
 fn protect(map: *mut Opaque, address: usize, bytes: usize, prot: MemProt) -> Result<()> {
     // The same numbers.
     let wanted = prot.bits().cast_signed();
+    // SAFETY: the range is a mapping of ours, in a map that exists.
     match unsafe { kernel::vm_protect(map, address, bytes, 0, wanted) } {
         kernel::KERN_SUCCESS => Ok(()),
         kernel::KERN_INVALID_ADDRESS => Err(VERR_INVALID_POINTER),
@@ -195,6 +202,7 @@ struct Errand {
 }
 
 unsafe extern "C" fn run_errand(errand: *mut c_void) {
+    // SAFETY: the waiter keeps it until it is signalled, and doesn't look at it meanwhile.
     let errand = unsafe { &mut *errand.cast::<Errand>() };
     errand.made = Block::new(&errand.wanted);
     // From here on it belongs to the waiter.
@@ -207,6 +215,7 @@ fn alloc(wanted: Wanted) -> Result<(Block, Pages)> {
     }
     let done = Darwin.event_create(EventKind::SingleRelease)?;
     let mut errand = Errand { wanted, made: Err(VERR_NO_MEMORY), done };
+    // SAFETY: the errand stays here until the thread has signalled.
     unsafe { module::start_thread(run_errand, (&raw mut errand).cast()) }?;
     // Neither a timeout nor an interruption: it ends with the signal.
     let _signalled = Darwin.event_wait(&errand.done, Timeout::Forever, WaitMode::Uninterruptible);
@@ -291,7 +300,7 @@ impl OsMemory for Darwin {
         }
         // As seen from a device.
         let direction = if access.contains(MemProt::WRITE) { DIRECTION_IN_OUT } else { DIRECTION_OUT };
-        let task = unsafe { kernel::current_task() };
+        let task = kernel::current_task();
         let descriptor = Descriptor::of_task(task, address, size_bytes, direction).ok_or(VERR_LOCK_FAILED)?;
         let pages = descriptor.pages(size_bytes)?;
         if pages.contains(&0) {
@@ -307,7 +316,7 @@ impl OsMemory for Darwin {
         size_bytes: usize,
         prot: MemProt,
     ) -> Result<MemObj> {
-        let (map, pages) = parent.map(unsafe { kernel::kernel_task }, offset_bytes, size_bytes, prot)?;
+        let (map, pages) = parent.map(kernel::kernel_task, offset_bytes, size_bytes, prot)?;
         MemObj::new(Kind::KernelMap(map), pages)
     }
 
@@ -315,7 +324,7 @@ impl OsMemory for Darwin {
         if process != self.process_handle() {
             return Err(VERR_NOT_SUPPORTED);
         }
-        let task = unsafe { kernel::current_task() };
+        let task = kernel::current_task();
         let (map, pages) = parent.map(task, 0, self.mem_size(parent), prot)?;
         MemObj::new(Kind::UserMap { map, process }, pages)
     }
@@ -328,9 +337,10 @@ impl OsMemory for Darwin {
         prot: MemProt,
     ) -> Result<()> {
         let (map, address) = match &object.0.kind {
-            Kind::Owned(block) => (unsafe { kernel::kernel_map }, block.address),
-            Kind::KernelMap(map) => (unsafe { kernel::kernel_map }, map.address),
+            Kind::Owned(block) => (kernel::kernel_map, block.address),
+            Kind::KernelMap(map) => (kernel::kernel_map, map.address),
             Kind::UserMap { map, process } if *process == self.process_handle() => {
+                // SAFETY: the current task has a map.
                 (unsafe { kernel::get_task_map(kernel::current_task()) }, map.address)
             }
             _ => return Err(VERR_NOT_SUPPORTED),
@@ -340,6 +350,7 @@ impl OsMemory for Darwin {
         if prot.contains(MemProt::READ) && !matches!(object.0.kind, Kind::UserMap { .. }) {
             // The kernel enters pages anew when they are touched, which mustn't happen where faults can't be had.
             for page in (start..start.saturating_add(size_bytes)).step_by(PAGE_SIZE) {
+                // SAFETY: memory of ours that was made readable.
                 let _content = unsafe { (page as *const u8).read_volatile() };
             }
         }
@@ -403,11 +414,13 @@ impl Darwin {
 
 impl OsUserCopy for Darwin {
     fn user_copy_from(&self, to: &mut [u8], from: usize) -> Result<()> {
+        // SAFETY: `to` has that many bytes; the source is checked by the kernel.
         let failed = unsafe { kernel::copyin(from as u64, to.as_mut_ptr().cast(), to.len()) };
         if to.is_empty() || failed == 0 { Ok(()) } else { Err(VERR_ACCESS_DENIED) }
     }
 
     fn user_copy_to(&self, to: usize, from: &[u8]) -> Result<()> {
+        // SAFETY: `from` has that many bytes; the destination is checked by the kernel.
         let failed: c_int = unsafe { kernel::copyout(from.as_ptr().cast(), to as u64, from.len()) };
         if from.is_empty() || failed == 0 { Ok(()) } else { Err(VERR_ACCESS_DENIED) }
     }
@@ -447,6 +460,7 @@ impl OsImage for Darwin {
             return Err(VERR_INVALID_PARAMETER);
         }
         let place = memory.0.address as *mut u8;
+        // SAFETY: within the block, which is ours; nothing executes it yet.
         unsafe { place.copy_from_nonoverlapping(bits.as_ptr(), bits.len()) };
         Ok(())
     }

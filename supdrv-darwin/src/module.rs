@@ -1,5 +1,4 @@
 //! What loaded modules may ask for, and the table of what they can import.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
 use core::ptr::null_mut;
@@ -20,8 +19,10 @@ supdrv_core::ring0_exports!(Darwin, Darwin);
 pub(crate) static THREADS: Threads = Threads::new();
 
 unsafe extern "C" fn thread_main(start: *mut c_void, _result: c_int) {
+    // SAFETY: what `spawn` passed, once.
     unsafe { THREADS.run(&Darwin, start) };
     loop {
+        // SAFETY: the thread ends itself.
         unsafe { kernel::thread_terminate(kernel::current_thread()) };
     }
 }
@@ -43,10 +44,12 @@ const fn importance(priority: ThreadPriority) -> c_int {
 unsafe fn spawn(entry: ThreadEntry, context: *mut c_void, priority: ThreadPriority) -> Result<()> {
     THREADS.spawn(&Darwin, entry, context, |argument| {
         let mut thread = null_mut();
+        // SAFETY: the argument is for one thread; the result is ours.
         if unsafe { kernel::kernel_thread_start(thread_main, argument, &raw mut thread) } != 0 {
             return Err(VERR_NO_MEMORY);
         }
         let mut policy = importance(priority);
+        // SAFETY: the new thread's reference, which is given up here; a policy of one word.
         unsafe {
             if policy != 0 {
                 // If it can't be had, the thread has the default one.
@@ -63,6 +66,7 @@ unsafe fn spawn(entry: ThreadEntry, context: *mut c_void, priority: ThreadPriori
 /// # Safety
 /// `entry` may be called with `context` on another thread.
 pub(crate) unsafe fn start_thread(entry: ThreadEntry, context: *mut c_void) -> Result<()> {
+    // SAFETY: condition of the function.
     unsafe { spawn(entry, context, ThreadPriority::Default) }
 }
 
@@ -102,6 +106,7 @@ impl OsModule for Darwin {
 
     fn wall_clock_ns(&self) -> i64 {
         let (mut seconds, mut rest): (c_ulong, c_uint) = (0, 0);
+        // SAFETY: the results are ours.
         unsafe { kernel::clock_get_calendar_nanotime(&raw mut seconds, &raw mut rest) };
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         seconds.saturating_mul(1_000_000_000).saturating_add(rest.into())
@@ -121,7 +126,7 @@ impl OsModule for Darwin {
     }
 
     fn is_in_interrupt(&self) -> bool {
-        unsafe { kernel::ml_at_interrupt_context() != 0 }
+        kernel::ml_at_interrupt_context() != 0
     }
 
     unsafe fn thread_spawn(
@@ -131,10 +136,12 @@ impl OsModule for Darwin {
         priority: ThreadPriority,
         _name: &CStr,
     ) -> Result<()> {
+        // SAFETY: conditions of the function.
         unsafe { spawn(entry, context, priority) }
     }
 
     fn panic_system(&self) {
+        // SAFETY: a constant message.
         unsafe { kernel::panic(c"supdrv: assertion of a module".as_ptr()) };
     }
 }

@@ -1,8 +1,4 @@
 //! Heap, locks, CPUs, identity, instructions, VT-x, policy and log.
-//!
-//! SAFETY of the calls in this crate: the kernel's functions ask for nothing but the context class that the trait method promises, and
-//! for structures that were made by their counterpart; each handle type here owns such a structure from its creation to its drop.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all calls of the kernel, given above")]
 
 use core::alloc::Layout;
 use core::ffi::{c_int, c_void};
@@ -46,10 +42,13 @@ impl OsHeap for Darwin {
             return None;
         }
         let memory = match aligned(layout) {
+            // SAFETY: a size that isn't 0, and a power of two.
             Some(align) => unsafe { kernel::IOMallocAligned(layout.size(), align) },
+            // SAFETY: a size that isn't 0.
             None => unsafe { kernel::IOMalloc(layout.size()) },
         };
         let memory = NonNull::new(memory.cast::<u8>())?;
+        // SAFETY: fresh memory of that size.
         unsafe { memory.write_bytes(0, layout.size()) };
         Some(memory)
     }
@@ -57,7 +56,9 @@ impl OsHeap for Darwin {
     unsafe fn heap_free(&self, ptr: NonNull<u8>, layout: Layout) {
         let (memory, bytes) = (ptr.as_ptr().cast(), layout.size());
         match aligned(layout) {
+            // SAFETY: allocated like this for the same layout (condition of the function).
             Some(_) => unsafe { kernel::IOFreeAligned(memory, bytes) },
+            // SAFETY: as above.
             None => unsafe { kernel::IOFree(memory, bytes) },
         }
     }
@@ -73,6 +74,7 @@ unsafe impl Sync for SpinLock {}
 
 impl Drop for SpinLock {
     fn drop(&mut self) {
+        // SAFETY: made in `spinlock_create`; nobody holds it.
         unsafe { kernel::lck_spin_free(self.0.as_ptr(), base::group()) };
     }
 }
@@ -87,6 +89,7 @@ unsafe impl Sync for Mutex {}
 
 impl Drop for Mutex {
     fn drop(&mut self) {
+        // SAFETY: made in `mutex_create`; nobody holds it.
         unsafe { kernel::lck_mtx_free(self.0.as_ptr(), base::group()) };
     }
 }
@@ -100,10 +103,12 @@ impl OsLock for Darwin {
     }
 
     fn spinlock_acquire(&self, lock: &SpinLock) {
+        // SAFETY: made in `spinlock_create`.
         unsafe { kernel::lck_spin_lock(lock.0.as_ptr()) };
     }
 
     unsafe fn spinlock_release(&self, lock: &SpinLock) {
+        // SAFETY: condition of the function.
         unsafe { kernel::lck_spin_unlock(lock.0.as_ptr()) };
     }
 
@@ -114,6 +119,7 @@ impl OsLock for Darwin {
     }
 
     unsafe fn spinlock_release_irq(&self, lock: &SpinLock, state: IrqState) {
+        // SAFETY: condition of the function.
         unsafe { self.spinlock_release(lock) };
         base::interrupts_restore(state.0);
     }
@@ -123,15 +129,18 @@ impl OsLock for Darwin {
     }
 
     fn mutex_create(&self, _class: LockClass) -> Result<Mutex> {
+        // SAFETY: the group exists from start to stop; default attributes.
         let mutex = unsafe { kernel::lck_mtx_alloc_init(base::group(), null_mut()) };
         NonNull::new(mutex).map(Mutex).ok_or(VERR_NO_MEMORY)
     }
 
     fn mutex_acquire(&self, mutex: &Mutex) {
+        // SAFETY: made in `mutex_create`.
         unsafe { kernel::lck_mtx_lock(mutex.0.as_ptr()) };
     }
 
     unsafe fn mutex_release(&self, mutex: &Mutex) {
+        // SAFETY: condition of the function.
         unsafe { kernel::lck_mtx_unlock(mutex.0.as_ptr()) };
     }
 
@@ -151,13 +160,16 @@ struct DirectedCall {
 }
 
 unsafe extern "C" fn cross_called(call: *mut c_void) {
+    // SAFETY: the argument of a call that waits for this.
     unsafe { CrossCall::run(call, Darwin.cpu_id()) };
 }
 
 unsafe extern "C" fn perhaps_called(directed: *mut c_void) {
+    // SAFETY: the caller waits for this.
     let directed = unsafe { &*directed.cast::<DirectedCall>() };
     if directed.cpu_id == Darwin.cpu_id() {
         directed.arrived.store(true, Ordering::Relaxed);
+        // SAFETY: its own argument; the caller waits for this.
         unsafe { CrossCall::run(directed.call.argument(), directed.cpu_id) };
     }
 }
@@ -166,7 +178,7 @@ impl OsCpu for Darwin {
     type MpRegistration = NoCpuEvents;
 
     fn cpu_id(&self) -> u32 {
-        unsafe { kernel::cpu_number() }.cast_unsigned()
+        kernel::cpu_number().cast_unsigned()
     }
 
     fn cpu_max_id(&self) -> u32 {
@@ -189,6 +201,7 @@ impl OsCpu for Darwin {
 
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
         let call = CrossCall::new(worker, context);
+        // SAFETY: the call outlives the rendezvous, which waits.
         unsafe { kernel::mp_rendezvous_no_intrs(cross_called, call.argument()) };
         Ok(())
     }
@@ -200,6 +213,7 @@ impl OsCpu for Darwin {
         let were_on = base::interrupts_off();
         let here = self.cpu_id() == cpu_id;
         if here {
+            // SAFETY: the worker may be called with the context (condition of the function).
             unsafe { worker(cpu_id, context) };
         }
         base::interrupts_restore(were_on);
@@ -209,6 +223,7 @@ impl OsCpu for Darwin {
         let directed =
             DirectedCall { call: CrossCall::new(worker, context), cpu_id, arrived: AtomicBool::new(false) };
         let argument = core::ptr::from_ref(&directed).cast_mut().cast();
+        // SAFETY: as in `mp_on_all`.
         unsafe { kernel::mp_rendezvous_no_intrs(perhaps_called, argument) };
         if directed.arrived.load(Ordering::Relaxed) { Ok(()) } else { Err(VERR_CPU_NOT_FOUND) }
     }
@@ -240,7 +255,7 @@ impl OsIdentity for Darwin {
     }
 
     fn real_uid(&self) -> u32 {
-        unsafe { kernel::kauth_getruid() }
+        kernel::kauth_getruid()
     }
 
     /// The kernel only tells for a process structure: whoever opens a session has one and corrects it.
@@ -249,15 +264,15 @@ impl OsIdentity for Darwin {
     }
 
     fn process_id(&self) -> u32 {
-        unsafe { kernel::proc_selfpid() }.cast_unsigned()
+        kernel::proc_selfpid().cast_unsigned()
     }
 
     fn process_handle(&self) -> usize {
-        unsafe { kernel::current_task() as usize }
+        kernel::current_task() as usize
     }
 
     fn thread_handle(&self) -> usize {
-        unsafe { kernel::current_thread() as usize }
+        kernel::current_thread() as usize
     }
 
     fn preempt_disable(&self) -> PreemptState {
@@ -276,14 +291,14 @@ const FIRST_WITH_VMX: c_int = 10;
 impl OsHwVirt for Darwin {
     /// The kernel owns VMX operation, on all CPUs at once, and counts its users.
     fn enable_vtx(&self, enable: bool) -> Result<()> {
-        if unsafe { kernel::version_major } < FIRST_WITH_VMX {
+        if kernel::version_major < FIRST_WITH_VMX {
             return Err(VERR_NOT_SUPPORTED);
         }
         if !enable {
-            unsafe { kernel::host_vmxoff() };
+            kernel::host_vmxoff();
             return Ok(());
         }
-        match unsafe { kernel::host_vmxon(0) } {
+        match kernel::host_vmxon(0) {
             0 => Ok(()),
             1 => Err(VERR_VMX_NO_VMX),
             2 => Err(VERR_VMX_IN_VMX_ROOT_MODE),
@@ -295,7 +310,7 @@ impl OsHwVirt for Darwin {
 impl Darwin {
     /// Whether preemption and interrupts are on.
     pub(crate) fn is_preemptible(&self) -> bool {
-        unsafe { kernel::preemption_enabled() != 0 && kernel::ml_get_interrupts_enabled() != 0 }
+        kernel::preemption_enabled() != 0 && kernel::ml_get_interrupts_enabled() != 0
     }
 }
 
@@ -307,6 +322,7 @@ impl OsLog for Darwin {
         }
         let end = if text.ends_with(b"\n") { c"" } else { c"\n" };
         let bytes = c_int::try_from(text.len()).unwrap_or(c_int::MAX);
+        // SAFETY: constant formats; the text has that many bytes.
         unsafe { kernel::printf(c"%.*s%s".as_ptr(), bytes, text.as_ptr(), end.as_ptr()) };
     }
 }

@@ -3,7 +3,6 @@
 //! Neither can a call that is on its way be waited for, nor does the kernel keep two of the same from running at once. So there is never
 //! more than one of a timer, *outstanding* from the moment it is entered until it has been cancelled or has done its last under the
 //! timer's lock; who starts the timer meanwhile leaves it to that one to enter the next.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
@@ -94,11 +93,13 @@ impl State {
 
     fn enter(&self, inner: &mut Inner) {
         inner.outstanding = true;
+        // SAFETY: the call exists as long as the timer; none is outstanding.
         unsafe { kernel::thread_call_enter1_delayed(self.call(), null_mut(), absolute(inner.next_ns)) };
     }
 
     /// Takes back a call that isn't on its way yet.
     fn cancel(&self, inner: &mut Inner) {
+        // SAFETY: the call exists as long as the timer.
         if inner.outstanding && unsafe { kernel::thread_call_cancel(self.call()) } != 0 {
             inner.outstanding = false;
         }
@@ -139,10 +140,13 @@ impl State {
     /// # Safety
     /// Nobody uses the timer any more.
     unsafe fn destroy(state: NonNull<Self>) {
+        // SAFETY: from `into_raw` in `timer_create`, given up (condition of the function).
         let state = unsafe { Box::<Self, Darwin>::from_raw(&Darwin, state) };
         let call = state.call();
+        // SAFETY: allocated for this timer; nothing is outstanding.
         while !call.is_null() && unsafe { kernel::thread_call_free(call) } == 0 {
             // Still on a queue.
+            // SAFETY: it isn't freed yet.
             unsafe { kernel::thread_call_cancel(call) };
             Darwin.sleep_ms(POLL_MS);
         }
@@ -151,18 +155,22 @@ impl State {
 
 unsafe extern "C" fn expired(state: *mut c_void, _unused: *mut c_void) {
     let Some(place) = NonNull::new(state.cast::<State>()) else { return };
+    // SAFETY: a timer isn't freed while a call of it is outstanding.
     let state = unsafe { place.as_ref() };
     let due = state.inner.lock().take_due(Darwin.system_nano_ts(), Darwin.thread_handle());
     if let Some((tick, _)) = due {
+        // SAFETY: the creator vouches for both.
         unsafe { (state.callback)(place.as_ptr().cast(), state.context, tick) };
     }
     if state.settle(due) {
+        // SAFETY: an orphan has no other owner, and this was its last call.
         unsafe { State::destroy(place) };
     }
 }
 
 impl Timer {
     fn state(&self) -> &State {
+        // SAFETY: owned until it is dropped.
         unsafe { self.0.as_ref() }
     }
 }
@@ -176,6 +184,7 @@ impl Drop for Timer {
                 End::OnItsWay => Darwin.sleep_ms(POLL_MS),
             }
         }
+        // SAFETY: the owner gives it up, and nothing is outstanding.
         unsafe { State::destroy(self.0) };
     }
 }
@@ -195,6 +204,7 @@ impl OsTimer for Darwin {
             inner: IrqSpinLock::new(self, LockClass::ModuleIrqSpin, inner)?,
         };
         let timer = Timer(Box::new(self, state)?.into_raw());
+        // SAFETY: the timer outlives its calls.
         let call = unsafe { kernel::thread_call_allocate(expired, timer.0.as_ptr().cast()) };
         timer.state().call.store(call, Ordering::Relaxed);
         if call.is_null() { Err(VERR_NO_MEMORY) } else { Ok(timer) }

@@ -2,7 +2,6 @@
 //!
 //! The nodes are the last that appears and the first that goes. An open file is a user of the module, from open to the destructor of its
 //! private data.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::null_mut;
@@ -72,6 +71,7 @@ static MODULE: Module = Module {
 impl Module {
     fn driver(&self) -> Option<&'static Driver<FreeBsd>> {
         // The driver exists longer than the nodes and every open file do.
+        // SAFETY: nobody is inside of an entry point any more when the driver goes.
         unsafe { self.driver.get() }
     }
 
@@ -80,10 +80,11 @@ impl Module {
     }
 
     fn make_nodes(&self) -> c_int {
-        let hardened = unsafe { glue::supdrv_glue_hardened() != 0 };
+        let hardened = glue::supdrv_glue_hardened() != 0;
         for (unit, (node, place)) in NODES.iter().zip(&self.nodes).enumerate() {
             let mode = node.mode(hardened).cast_signed();
             let mut made = null_mut();
+            // SAFETY: a constant name; the result is ours.
             let failed = unsafe {
                 glue::supdrv_glue_make_node(node.name.as_ptr(), unit as c_int, mode, &raw mut made)
             };
@@ -101,6 +102,7 @@ impl Module {
         for place in self.nodes.iter().rev() {
             let node = place.swap(null_mut(), Ordering::Relaxed);
             if !node.is_null() {
+                // SAFETY: made by `supdrv_glue_make_node`, given up here.
                 unsafe { kernel::destroy_dev(node) };
             }
         }
@@ -108,6 +110,7 @@ impl Module {
 
     fn watch_power(&self) {
         for (event, tag) in POWER_EVENTS.iter().zip(&self.power_tags) {
+            // SAFETY: constant names; the handler lives until it is deregistered.
             let registered = unsafe {
                 let (name, function) = (event.name.as_ptr(), event.handler);
                 kernel::eventhandler_register(null_mut(), name, function, null_mut(), EVENTHANDLER_PRI_ANY)
@@ -119,8 +122,10 @@ impl Module {
     fn unwatch_power(&self) {
         for (event, tag) in POWER_EVENTS.iter().zip(&self.power_tags) {
             let tag = tag.swap(null_mut(), Ordering::Relaxed);
+            // SAFETY: a constant name.
             let list = unsafe { kernel::eventhandler_find_list(event.name.as_ptr()) };
             if !tag.is_null() && !list.is_null() {
+                // SAFETY: registered in this list, given up here.
                 unsafe { kernel::eventhandler_deregister(list, tag) };
             }
         }
@@ -192,11 +197,13 @@ unsafe extern "C" fn supdrv_freebsd_open(
     if flags & FREAD_FWRITE != FREAD_FWRITE {
         return kernel::EINVAL;
     }
+    // SAFETY: the node that the kernel passed.
     let unit = usize::try_from(unsafe { glue::supdrv_glue_unit(node) }).unwrap_or(usize::MAX);
     let Some(node) = NODES.get(unit) else { return kernel::ENXIO };
     let mut caller = Caller::default();
+    // SAFETY: the thread that the kernel passed; the result is ours.
     unsafe { glue::supdrv_glue_caller(thread, &raw mut caller) };
-    let hardened = unsafe { glue::supdrv_glue_hardened() != 0 };
+    let hardened = glue::supdrv_glue_hardened() != 0;
     if node.is_private(hardened) && (caller.effective_uid != 0 || caller.jailed != 0) {
         return kernel::EPERM;
     }
@@ -216,8 +223,10 @@ fn open_session(kind: SessionKind) -> c_int {
         Ok(session) => session,
         Err(status) => return ERRORS.of(status),
     };
+    // SAFETY: the session's reference goes with the file, if this succeeds.
     let failed = unsafe { kernel::devfs_set_cdevpriv(session.as_ptr().cast(), close) };
     if failed != 0 {
+        // SAFETY: from `nodes::open`, and no file has it.
         unsafe { nodes::close::<FreeBsd>(session.as_ptr()) };
     }
     failed
@@ -228,6 +237,7 @@ fn open_session(kind: SessionKind) -> c_int {
 /// # Safety
 /// Called by the kernel, once for each open that succeeded.
 unsafe extern "C" fn close(session: *mut c_void) {
+    // SAFETY: what the file was given, once.
     unsafe { nodes::close::<FreeBsd>(session.cast()) };
     MODULE.users.leave();
 }
@@ -247,15 +257,18 @@ unsafe extern "C" fn supdrv_freebsd_ioctl(
     _flags: c_int,
     thread: *mut Opaque,
 ) -> c_int {
+    // SAFETY: the thread that the kernel passed.
     if unsafe { glue::supdrv_glue_is_32bit(thread) } != 0 {
         return kernel::ENOTTY;
     }
     let mut private = null_mut();
+    // SAFETY: the result is ours.
     let failed = unsafe { kernel::devfs_get_cdevpriv(&raw mut private) };
     if failed != 0 {
         return failed;
     }
     // The open file owns a reference.
+    // SAFETY: what the current file was given; the kernel keeps the file during the call.
     let Some(session) = (unsafe { Session::<FreeBsd>::from_view(private.cast(), None) }) else {
         return kernel::EINVAL;
     };
@@ -263,10 +276,12 @@ unsafe extern "C" fn supdrv_freebsd_ioctl(
     let bytes = Encoding::Bsd.size_field(code) as usize;
     match (code & IOC_DIRECTION, bytes) {
         (IOC_INOUT, HEADER_BYTES..) => {
+            // SAFETY: the kernel's copy of the packet has as many bytes as the code says, and is this call's.
             let packet = unsafe { core::slice::from_raw_parts_mut(data, bytes) };
             errno(user::ioctl_buffered(session, code, packet))
         }
         (IOC_VOID, 0) => {
+            // SAFETY: for codes without a size the kernel stores the caller's argument there.
             let argument = unsafe { data.cast::<usize>().read() };
             if session.is_unrestricted() && dispatch::is_fast::<FreeBsd>(code) {
                 fast(session, code, argument as u32)
@@ -297,6 +312,7 @@ fn errno(result: Result<(), Failure>) -> c_int {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn SUPDrvFreeBSDIDC(code: u32, packet: *mut IdcHeader) -> c_int {
     let Some(driver) = MODULE.driver() else { return VERR_INVALID_PARAMETER.0 };
+    // SAFETY: conditions of the function.
     unsafe { idc::entry(driver, code, packet) }.0
 }
 

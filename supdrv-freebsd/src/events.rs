@@ -2,7 +2,6 @@
 //!
 //! An event is a channel of the kernel's sleep queues, and its state belongs to the lock of that queue: only spin locks are taken, so
 //! that it may be signalled from a direct timer callback.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{c_int, c_void};
 
@@ -30,6 +29,7 @@ pub(crate) fn sbintime(ns: u64) -> Sbintime {
 
 pub(crate) fn nanoseconds(read: unsafe extern "C" fn(*mut Timespec)) -> i64 {
     let mut time = Timespec::default();
+    // SAFETY: the result is ours.
     unsafe { read(&raw mut time) };
     time.seconds.saturating_mul(NS_PER_SECOND as i64).saturating_add(time.nanoseconds)
 }
@@ -41,11 +41,12 @@ impl OsTime for FreeBsd {
 
     fn sleep_ms(&self, millis: u32) {
         if millis == 0 {
-            unsafe { kernel::kern_yield(kernel::PRI_USER) };
+            kernel::kern_yield(kernel::PRI_USER);
             return;
         }
         let time = sbintime(u64::from(millis).saturating_mul(1_000_000));
         let precision = sbintime(RESOLUTION_NS.into());
+        // SAFETY: a constant message; class T, no lock held.
         let _expired = unsafe { kernel::pause_sbt(c"supdrv".as_ptr(), time, precision, 0) };
     }
 }
@@ -62,6 +63,7 @@ impl Event {
     }
 
     fn lock(&self, mode: WaitMode) -> Locked<'_> {
+        // SAFETY: any address does.
         unsafe { kernel::sleepq_lock(self.channel()) };
         Locked(self, mode)
     }
@@ -69,6 +71,7 @@ impl Event {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        // SAFETY: this guard locked it.
         unsafe { kernel::sleepq_release(self.0.channel()) };
     }
 }
@@ -78,18 +81,24 @@ impl LockedQueue for Locked<'_> {
         let (event, mode, channel) = (self.0, self.1, self.0.channel());
         let interruptible = mode == WaitMode::Interruptible;
         let flags = kernel::SLEEPQ_CONDVAR | if interruptible { kernel::SLEEPQ_INTERRUPTIBLE } else { 0 };
+        // SAFETY: the queue is locked; there is no lock to give up.
         unsafe { kernel::sleepq_add(channel, core::ptr::null_mut(), c"supdrv".as_ptr(), flags, 0) };
         if let Some(deadline_ns) = deadline_ns {
             let (deadline, precision) = (sbintime(deadline_ns), sbintime(RESOLUTION_NS.into()));
+            // SAFETY: the queue is locked, and this thread is in it.
             unsafe { kernel::sleepq_set_timeout_sbt(channel, deadline, precision, kernel::C_ABSOLUTE) };
         }
         // The sleep unlocks.
         core::mem::forget(self);
         let woken = match (deadline_ns.is_some(), interruptible) {
+            // SAFETY: as above: the wait unlocks the queue.
             (true, true) => unsafe { kernel::sleepq_timedwait_sig(channel, 0) },
+            // SAFETY: as above.
             (true, false) => unsafe { kernel::sleepq_timedwait(channel, 0) },
+            // SAFETY: as above.
             (false, true) => unsafe { kernel::sleepq_wait_sig(channel, 0) },
             (false, false) => {
+                // SAFETY: as above.
                 unsafe { kernel::sleepq_wait(channel, 0) };
                 0
             }
@@ -111,6 +120,7 @@ impl OsEvent for FreeBsd {
         core::mem::forget(event.lock(WaitMode::Uninterruptible));
         event.0.signal();
         // Unlocks; a waiter may free the event as soon as it has: from here on only the address is used.
+        // SAFETY: the queue is locked, and is unlocked by this.
         unsafe { crate::glue::supdrv_glue_sleepq_wake(channel, c_int::from(all)) };
     }
 

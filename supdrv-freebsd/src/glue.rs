@@ -30,20 +30,20 @@ unsafe extern "C" {
         node: *mut *mut Opaque,
     ) -> c_int;
     pub fn supdrv_glue_unit(node: *mut Opaque) -> c_int;
-    pub fn supdrv_glue_hardened() -> c_int;
-    pub fn supdrv_glue_force_async_tsc() -> c_int;
+    pub safe fn supdrv_glue_hardened() -> c_int;
+    pub safe fn supdrv_glue_force_async_tsc() -> c_int;
     /// Null: the current thread.
     pub fn supdrv_glue_caller(thread: *mut Opaque, caller: *mut Caller);
     pub fn supdrv_glue_is_32bit(thread: *mut Opaque) -> c_int;
-    pub fn supdrv_glue_thread() -> *mut Opaque;
-    pub fn supdrv_glue_process() -> *mut Opaque;
-    pub fn supdrv_glue_pid() -> u32;
-    pub fn supdrv_glue_context() -> u32;
-    pub fn supdrv_glue_cpu() -> u32;
-    pub fn supdrv_glue_cpu_absent(cpu: u32) -> c_int;
+    pub safe fn supdrv_glue_thread() -> *mut Opaque;
+    pub safe fn supdrv_glue_process() -> *mut Opaque;
+    pub safe fn supdrv_glue_pid() -> u32;
+    pub safe fn supdrv_glue_context() -> u32;
+    pub safe fn supdrv_glue_cpu() -> u32;
+    pub safe fn supdrv_glue_cpu_absent(cpu: u32) -> c_int;
     /// Interrupts on, no spin lock held.
     pub fn supdrv_glue_run_on(cpu: u32, action: unsafe extern "C" fn(*mut c_void), context: *mut c_void);
-    pub fn supdrv_glue_irq_save() -> c_ulong;
+    pub safe fn supdrv_glue_irq_save() -> c_ulong;
     pub fn supdrv_glue_irq_restore(flags: c_ulong);
     pub fn supdrv_glue_rdmsr(msr: u32) -> u64;
     pub fn supdrv_glue_cr0() -> c_ulong;

@@ -5,12 +5,12 @@
 use core::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
 macro_rules! kernel {
-    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($parameters:tt)*) $(-> $result:ty)?;)*) => {
+    ($($(#[$meta:meta])* $vis:vis $safety:ident fn $name:ident($($parameters:tt)*) $(-> $result:ty)?;)*) => {
         unsafe extern "C" {
             $(
                 $(#[$meta])*
                 #[cfg_attr(not(target_os = "none"), link_name = concat!("freebsd_", stringify!($name)))]
-                $vis fn $name($($parameters)*) $(-> $result)?;
+                $vis $safety fn $name($($parameters)*) $(-> $result)?;
             )*
         }
     };
@@ -74,103 +74,103 @@ pub const EILSEQ: c_int = 86;
 unsafe extern "C" {
     /// Ticks in a second.
     #[cfg_attr(not(target_os = "none"), link_name = "freebsd_hz")]
-    pub static hz: c_int;
+    pub safe static hz: c_int;
     /// Highest CPU id.
     #[cfg_attr(not(target_os = "none"), link_name = "freebsd_mp_maxid")]
-    pub static mp_maxid: c_uint;
+    pub safe static mp_maxid: c_uint;
     /// Number of CPUs.
     #[cfg_attr(not(target_os = "none"), link_name = "freebsd_mp_ncpus")]
-    pub static mp_ncpus: c_int;
+    pub safe static mp_ncpus: c_int;
     /// Frequency of the TSC, 0 if the kernel doesn't use it.
     #[cfg_attr(not(target_os = "none"), link_name = "freebsd_tsc_freq")]
-    pub static tsc_freq: u64;
+    pub safe static tsc_freq: u64;
 }
 
 // Devices and user memory. All may sleep.
 kernel! {
-    pub fn destroy_dev(node: *mut Opaque);
-    pub fn devfs_set_cdevpriv(private: *mut c_void, destructor: unsafe extern "C" fn(*mut c_void)) -> c_int;
-    pub fn devfs_get_cdevpriv(private: *mut *mut c_void) -> c_int;
-    pub fn copyin(user: *const c_void, kernel: *mut c_void, bytes: usize) -> c_int;
-    pub fn copyout(kernel: *const c_void, user: *mut c_void, bytes: usize) -> c_int;
-    pub fn eventhandler_register(list: *mut Opaque, name: *const c_char, function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, priority: c_int) -> *mut Opaque;
-    pub fn eventhandler_deregister(list: *mut Opaque, tag: *mut Opaque);
-    pub fn eventhandler_find_list(name: *const c_char) -> *mut Opaque;
+    pub unsafe fn destroy_dev(node: *mut Opaque);
+    pub unsafe fn devfs_set_cdevpriv(private: *mut c_void, destructor: unsafe extern "C" fn(*mut c_void)) -> c_int;
+    pub unsafe fn devfs_get_cdevpriv(private: *mut *mut c_void) -> c_int;
+    pub unsafe fn copyin(user: *const c_void, kernel: *mut c_void, bytes: usize) -> c_int;
+    pub unsafe fn copyout(kernel: *const c_void, user: *mut c_void, bytes: usize) -> c_int;
+    pub unsafe fn eventhandler_register(list: *mut Opaque, name: *const c_char, function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, priority: c_int) -> *mut Opaque;
+    pub unsafe fn eventhandler_deregister(list: *mut Opaque, tag: *mut Opaque);
+    pub unsafe fn eventhandler_find_list(name: *const c_char) -> *mut Opaque;
 }
 
 // Heap. With M_WAITOK it may sleep; with M_NOWAIT it still takes sleepable locks.
 kernel! {
-    pub fn malloc(bytes: usize, kind: *mut MallocType, flags: c_int) -> *mut c_void;
-    pub fn free(memory: *mut c_void, kind: *mut MallocType);
+    pub unsafe fn malloc(bytes: usize, kind: *mut MallocType, flags: c_int) -> *mut c_void;
+    pub unsafe fn free(memory: *mut c_void, kind: *mut MallocType);
 }
 
 // Locks. `lock` points to the lock word, which is inside of the mutex.
 kernel! {
-    pub fn _mtx_init(lock: *mut usize, name: *const c_char, kind: *const c_char, options: c_int);
-    pub fn _mtx_destroy(lock: *mut usize);
-    pub fn __mtx_lock_spin_flags(lock: *mut usize, options: c_int, file: *const c_char, line: c_int);
-    pub fn __mtx_unlock_spin_flags(lock: *mut usize, options: c_int, file: *const c_char, line: c_int);
-    pub fn sx_init_flags(sx: *mut c_void, name: *const c_char, options: c_int);
-    pub fn sx_destroy(sx: *mut c_void);
-    pub fn _sx_xlock(sx: *mut c_void, options: c_int, file: *const c_char, line: c_int) -> c_int;
-    pub fn _sx_xunlock(sx: *mut c_void, file: *const c_char, line: c_int);
+    pub unsafe fn _mtx_init(lock: *mut usize, name: *const c_char, kind: *const c_char, options: c_int);
+    pub unsafe fn _mtx_destroy(lock: *mut usize);
+    pub unsafe fn __mtx_lock_spin_flags(lock: *mut usize, options: c_int, file: *const c_char, line: c_int);
+    pub unsafe fn __mtx_unlock_spin_flags(lock: *mut usize, options: c_int, file: *const c_char, line: c_int);
+    pub unsafe fn sx_init_flags(sx: *mut c_void, name: *const c_char, options: c_int);
+    pub unsafe fn sx_destroy(sx: *mut c_void);
+    pub unsafe fn _sx_xlock(sx: *mut c_void, options: c_int, file: *const c_char, line: c_int) -> c_int;
+    pub unsafe fn _sx_xunlock(sx: *mut c_void, file: *const c_char, line: c_int);
 }
 
 // Sleep queues: only spin locks are taken; the four waits sleep, are entered with the queue locked and leave it unlocked.
 kernel! {
-    pub fn sleepq_lock(channel: *const c_void);
-    pub fn sleepq_release(channel: *const c_void);
-    pub fn sleepq_add(channel: *const c_void, lock: *mut Opaque, message: *const c_char, flags: c_int, queue: c_int);
-    pub fn sleepq_set_timeout_sbt(channel: *const c_void, deadline: Sbintime, precision: Sbintime, flags: c_int);
-    pub fn sleepq_wait(channel: *const c_void, priority: c_int);
-    pub fn sleepq_wait_sig(channel: *const c_void, priority: c_int) -> c_int;
-    pub fn sleepq_timedwait(channel: *const c_void, priority: c_int) -> c_int;
-    pub fn sleepq_timedwait_sig(channel: *const c_void, priority: c_int) -> c_int;
-    pub fn pause_sbt(message: *const c_char, time: Sbintime, precision: Sbintime, flags: c_int) -> c_int;
-    pub fn kern_yield(priority: c_int);
+    pub unsafe fn sleepq_lock(channel: *const c_void);
+    pub unsafe fn sleepq_release(channel: *const c_void);
+    pub unsafe fn sleepq_add(channel: *const c_void, lock: *mut Opaque, message: *const c_char, flags: c_int, queue: c_int);
+    pub unsafe fn sleepq_set_timeout_sbt(channel: *const c_void, deadline: Sbintime, precision: Sbintime, flags: c_int);
+    pub unsafe fn sleepq_wait(channel: *const c_void, priority: c_int);
+    pub unsafe fn sleepq_wait_sig(channel: *const c_void, priority: c_int) -> c_int;
+    pub unsafe fn sleepq_timedwait(channel: *const c_void, priority: c_int) -> c_int;
+    pub unsafe fn sleepq_timedwait_sig(channel: *const c_void, priority: c_int) -> c_int;
+    pub unsafe fn pause_sbt(message: *const c_char, time: Sbintime, precision: Sbintime, flags: c_int) -> c_int;
+    pub safe fn kern_yield(priority: c_int);
 }
 
 // Timers and clocks. Any context.
 kernel! {
-    pub fn callout_init(callout: *mut c_void, mpsafe: c_int);
-    pub fn callout_reset_sbt_on(callout: *mut c_void, deadline: Sbintime, precision: Sbintime, function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, cpu: c_int, flags: c_int) -> c_int;
-    pub fn nanouptime(time: *mut Timespec);
-    pub fn nanotime(time: *mut Timespec);
+    pub unsafe fn callout_init(callout: *mut c_void, mpsafe: c_int);
+    pub unsafe fn callout_reset_sbt_on(callout: *mut c_void, deadline: Sbintime, precision: Sbintime, function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, cpu: c_int, flags: c_int) -> c_int;
+    pub unsafe fn nanouptime(time: *mut Timespec);
+    pub unsafe fn nanotime(time: *mut Timespec);
 }
 
 // CPUs and threads. The rendezvous needs interrupts on and no spin lock held.
 kernel! {
-    pub fn smp_rendezvous(setup: unsafe extern "C" fn(*mut c_void), action: unsafe extern "C" fn(*mut c_void), teardown: unsafe extern "C" fn(*mut c_void), argument: *mut c_void);
-    pub fn smp_no_rendezvous_barrier(argument: *mut c_void);
-    pub fn critical_enter_KBI();
-    pub fn critical_exit_KBI();
-    pub fn kthread_add(function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, process: *mut Opaque, thread: *mut *mut Opaque, flags: c_int, pages: c_int, format: *const c_char, ...) -> c_int;
-    pub fn kthread_exit() -> !;
+    pub unsafe fn smp_rendezvous(setup: unsafe extern "C" fn(*mut c_void), action: unsafe extern "C" fn(*mut c_void), teardown: unsafe extern "C" fn(*mut c_void), argument: *mut c_void);
+    pub unsafe fn smp_no_rendezvous_barrier(argument: *mut c_void);
+    pub safe fn critical_enter_KBI();
+    pub safe fn critical_exit_KBI();
+    pub unsafe fn kthread_add(function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, process: *mut Opaque, thread: *mut *mut Opaque, flags: c_int, pages: c_int, format: *const c_char, ...) -> c_int;
+    pub safe fn kthread_exit() -> !;
 }
 
 // Virtual memory. All may sleep, but the two of pmap that enter and remove.
 kernel! {
-    pub fn kva_alloc(bytes: usize) -> usize;
-    pub fn kva_free(address: usize, bytes: usize);
-    pub fn pmap_qenter(address: usize, pages: *const *mut Opaque, count: c_int);
-    pub fn pmap_qremove(address: usize, count: c_int);
-    pub fn vm_object_reference(object: *mut Opaque);
-    pub fn vm_object_deallocate(object: *mut Opaque);
-    pub fn vm_map_find(map: *mut Opaque, object: *mut Opaque, offset: i64, address: *mut usize, bytes: usize, max_address: usize, find_space: c_int, protection: c_int, max_protection: c_int, flags: c_int) -> c_int;
-    pub fn vm_map_remove(map: *mut Opaque, start: usize, end: usize) -> c_int;
-    pub fn vm_map_inherit(map: *mut Opaque, start: usize, end: usize, inheritance: c_int) -> c_int;
-    pub fn vm_map_wire(map: *mut Opaque, start: usize, end: usize, flags: c_int) -> c_int;
-    pub fn vm_map_unwire(map: *mut Opaque, start: usize, end: usize, flags: c_int) -> c_int;
-    pub fn vm_fault_quick_hold_pages(map: *mut Opaque, address: usize, bytes: usize, protection: c_int, pages: *mut *mut Opaque, max_count: c_int) -> c_int;
-    pub fn vm_page_unhold_pages(pages: *mut *mut Opaque, count: c_int);
+    pub safe fn kva_alloc(bytes: usize) -> usize;
+    pub unsafe fn kva_free(address: usize, bytes: usize);
+    pub unsafe fn pmap_qenter(address: usize, pages: *const *mut Opaque, count: c_int);
+    pub unsafe fn pmap_qremove(address: usize, count: c_int);
+    pub unsafe fn vm_object_reference(object: *mut Opaque);
+    pub unsafe fn vm_object_deallocate(object: *mut Opaque);
+    pub unsafe fn vm_map_find(map: *mut Opaque, object: *mut Opaque, offset: i64, address: *mut usize, bytes: usize, max_address: usize, find_space: c_int, protection: c_int, max_protection: c_int, flags: c_int) -> c_int;
+    pub unsafe fn vm_map_remove(map: *mut Opaque, start: usize, end: usize) -> c_int;
+    pub unsafe fn vm_map_inherit(map: *mut Opaque, start: usize, end: usize, inheritance: c_int) -> c_int;
+    pub unsafe fn vm_map_wire(map: *mut Opaque, start: usize, end: usize, flags: c_int) -> c_int;
+    pub unsafe fn vm_map_unwire(map: *mut Opaque, start: usize, end: usize, flags: c_int) -> c_int;
+    pub unsafe fn vm_fault_quick_hold_pages(map: *mut Opaque, address: usize, bytes: usize, protection: c_int, pages: *mut *mut Opaque, max_count: c_int) -> c_int;
+    pub unsafe fn vm_page_unhold_pages(pages: *mut *mut Opaque, count: c_int);
 }
 
 // Output.
 kernel! {
     /// `last` is a `struct timeval`, which looks the same. Whether another event of this second is within the limit.
-    pub fn ppsratecheck(last: *mut Timespec, events: *mut c_int, most: c_int) -> c_int;
-    pub fn printf(format: *const c_char, ...) -> c_int;
-    pub fn panic(format: *const c_char, ...) -> !;
+    pub unsafe fn ppsratecheck(last: *mut Timespec, events: *mut c_int, most: c_int) -> c_int;
+    pub unsafe fn printf(format: *const c_char, ...) -> c_int;
+    pub unsafe fn panic(format: *const c_char, ...) -> !;
 }
 
 /// Codes of ioctl, of which 32 bits count.

@@ -2,7 +2,6 @@
 //!
 //! Pages of our own belong to a VM object of type "phys". A user mapping has a reference of its own to that object: its pages live until
 //! the last mapping is gone, whoever frees what, and from where.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{c_int, c_ulong, c_void};
 use core::ptr::NonNull;
@@ -53,10 +52,11 @@ impl KernelRange {
     fn new(pages: &[usize]) -> Result<Self> {
         let count = page_count(pages)?;
         let bytes = pages.len() << PAGE_SHIFT;
-        let address = unsafe { kernel::kva_alloc(bytes) };
+        let address = kernel::kva_alloc(bytes);
         if address == 0 {
             return Err(VERR_NO_MEMORY);
         }
+        // SAFETY: a fresh range of that many pages, which the caller keeps as long as the mapping.
         unsafe { kernel::pmap_qenter(address, page_list(pages), count) };
         Ok(Self { address, pages: count })
     }
@@ -64,6 +64,7 @@ impl KernelRange {
 
 impl Drop for KernelRange {
     fn drop(&mut self) {
+        // SAFETY: entered in `new`, over this range; its owner gives it up.
         unsafe {
             kernel::pmap_qremove(self.address, self.pages);
             kernel::kva_free(self.address, (self.pages as usize) << PAGE_SHIFT);
@@ -84,6 +85,7 @@ impl Owned {
     fn new(bytes: usize, run: usize, high: u64, align: usize) -> Result<Self> {
         let pages = Pages::new_zeroed(&FreeBsd, bytes >> PAGE_SHIFT)?;
         page_count(&pages)?;
+        // SAFETY: the size isn't 0.
         let object = NonNull::new(unsafe { glue::supdrv_glue_object_new(bytes) }).ok_or(VERR_NO_MEMORY)?;
         let mut owned = Self { object, filled: 0, pages };
         let count = owned.pages.len();
@@ -91,6 +93,7 @@ impl Owned {
         for chunk in pages.chunks_mut(run.max(1)) {
             let (first, len) = (*filled as c_ulong, chunk.len() as c_ulong);
             let list = chunk.as_mut_ptr().cast();
+            // SAFETY: the object is ours; the list has room for that many pages.
             let got = unsafe {
                 glue::supdrv_glue_pages_alloc(object.as_ptr(), first, len, high, align as c_ulong, list)
             };
@@ -106,6 +109,7 @@ impl Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         let filled = self.filled as c_ulong;
+        // SAFETY: the object and its pages are ours, given up here.
         unsafe { glue::supdrv_glue_object_free(self.object.as_ptr(), page_list(&self.pages), filled) };
     }
 }
@@ -127,6 +131,7 @@ impl Drop for UserRange {
         }
         let end = self.address.saturating_add(self.bytes);
         let mut hint = 0;
+        // SAFETY: the map of the current process, and only what our object is mapped at in it.
         unsafe {
             let map = glue::supdrv_glue_user_map(&raw mut hint);
             if glue::supdrv_glue_maps_object(map, self.address, end, self.object.as_ptr()) != 0 {
@@ -147,8 +152,10 @@ struct Locked {
 impl Drop for Locked {
     fn drop(&mut self) {
         let count = c_int::try_from(self.pages.len()).unwrap_or(0);
+        // SAFETY: held when this was made, given up here.
         unsafe { kernel::vm_page_unhold_pages(page_list(&self.pages), count) };
         let mut hint = 0;
+        // SAFETY: the result is ours.
         let map = unsafe { glue::supdrv_glue_user_map(&raw mut hint) };
         // The wiring of any other address space goes with it.
         if FreeBsd.process_handle() == self.process && map == self.map {
@@ -160,6 +167,7 @@ impl Drop for Locked {
 fn unwire(map: *mut Opaque, address: usize, pages: usize) {
     let end = address.saturating_add(pages << PAGE_SHIFT);
     let flags = kernel::VM_MAP_WIRE_SYSTEM | kernel::VM_MAP_WIRE_HOLESOK;
+    // SAFETY: the range was wired in this map when this was made.
     unsafe { kernel::vm_map_unwire(map, address, end, flags) };
 }
 
@@ -171,6 +179,7 @@ struct Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        // SAFETY: mapped by `supdrv_glue_map_device`, given up here.
         unsafe { glue::supdrv_glue_unmap_device(self.address.as_ptr(), self.bytes) };
     }
 }
@@ -268,18 +277,22 @@ impl OsMemory for FreeBsd {
         let mut pages = Pages::new_zeroed(self, size_bytes >> PAGE_SHIFT)?;
         let count = page_count(&pages)?;
         let mut hint = 0;
+        // SAFETY: the result is ours.
         let map = unsafe { glue::supdrv_glue_user_map(&raw mut hint) };
         let write = if access.contains(MemProt::WRITE) { kernel::VM_MAP_WIRE_WRITE } else { 0 };
         // Wired by the system, so that the user's own limit doesn't count.
+        // SAFETY: any range may be asked for in the current process's map.
         let wired = unsafe { kernel::vm_map_wire(map, address, end, kernel::VM_MAP_WIRE_SYSTEM | write) };
         if wired != 0 {
             return Err(VERR_LOCK_FAILED);
         }
         let prot = kernel_prot(access | MemProt::READ);
         let list = pages.as_mut_ptr().cast();
+        // SAFETY: the list has room for that many pages.
         let held = unsafe { kernel::vm_fault_quick_hold_pages(map, address, size_bytes, prot, list, count) };
         if held != count {
             if held > 0 {
+                // SAFETY: the first pages of the list are held, given up here.
                 unsafe { kernel::vm_page_unhold_pages(list, held) };
             }
             unwire(map, address, pages.len());
@@ -298,6 +311,7 @@ impl OsMemory for FreeBsd {
         if let Kind::Phys { phys, cache, .. } = *parent.0 {
             let phys = phys.saturating_add(offset_bytes as u64);
             let uncached = c_int::from(cache == CachePolicy::Mmio);
+            // SAFETY: any physical range may be mapped; nothing is accessed.
             let address = unsafe { glue::supdrv_glue_map_device(phys, size_bytes, uncached) };
             let address = NonNull::new(address).ok_or(VERR_MAP_FAILED)?;
             return MemObj::new(Kind::DeviceMap { mapping: Device { address, bytes: size_bytes }, phys });
@@ -317,21 +331,26 @@ impl OsMemory for FreeBsd {
         let pages = Pages::copy_of(self, &memory.pages)?;
         let (object, bytes) = (memory.object, pages.len() << PAGE_SHIFT);
         let mut address = 0;
+        // SAFETY: the result is ours.
         let map = unsafe { glue::supdrv_glue_user_map(&raw mut address) };
         let prot = kernel_prot(prot);
+        // SAFETY: the object is alive: the parent has it.
         unsafe { kernel::vm_object_reference(object.as_ptr()) };
         let (space, flags) = (kernel::VMFS_ANY_SPACE, kernel::MAP_DISABLE_COREDUMP);
+        // SAFETY: the map of the current process; the reference from above goes to the map entry.
         let mapped = unsafe {
             let place = &raw mut address;
             kernel::vm_map_find(map, object.as_ptr(), 0, place, bytes, 0, space, prot, prot, flags)
         };
         if mapped != 0 {
+            // SAFETY: the reference from above, which no map entry has.
             unsafe { kernel::vm_object_deallocate(object.as_ptr()) };
             return Err(VERR_MAP_FAILED);
         }
         // From here on, dropping the range unmaps it.
         let mapping = UserRange { object, address, bytes, process };
         let end = address.saturating_add(bytes);
+        // SAFETY: the range was just mapped in this map.
         if unsafe { kernel::vm_map_inherit(map, address, end, kernel::VM_INHERIT_NONE) } != 0 {
             return Err(VERR_MAP_FAILED);
         }
@@ -354,9 +373,11 @@ impl OsMemory for FreeBsd {
                 let slice = object.pages().get(first..end).ok_or(VERR_INVALID_PARAMETER)?;
                 let count = page_count(slice)?;
                 // The kernel only takes rights away: entered anew, the pages have all there are.
+                // SAFETY: pages of this object, at the addresses where they are mapped already.
                 unsafe { kernel::pmap_qenter(start, page_list(slice), count) };
                 if !prot.contains(MemProt::WRITE) {
                     let end = start.saturating_add(size_bytes);
+                    // SAFETY: a kernel mapping of this object.
                     unsafe { glue::supdrv_glue_kernel_protect(start, end, wanted) };
                 }
                 Ok(())
@@ -365,7 +386,9 @@ impl OsMemory for FreeBsd {
                 let start = mapping.address.saturating_add(offset_bytes);
                 let end = start.saturating_add(size_bytes);
                 let mut hint = 0;
+                // SAFETY: the result is ours.
                 let map = unsafe { glue::supdrv_glue_user_map(&raw mut hint) };
+                // SAFETY: a mapping of ours in the current process's map.
                 let done = unsafe { glue::supdrv_glue_protect(map, start, end, wanted) };
                 if done == 0 { Ok(()) } else { Err(VERR_NOT_SUPPORTED) }
             }
@@ -403,6 +426,7 @@ impl OsMemory for FreeBsd {
             return (index < bytes >> PAGE_SHIFT).then(|| phys + ((index as u64) << PAGE_SHIFT));
         }
         let page = *object.pages().get(index)?;
+        // SAFETY: a page of this object.
         Some(unsafe { glue::supdrv_glue_page_phys(page as *mut Opaque) })
     }
 
@@ -431,11 +455,13 @@ impl FreeBsd {
 
 impl OsUserCopy for FreeBsd {
     fn user_copy_from(&self, to: &mut [u8], from: usize) -> Result<()> {
+        // SAFETY: `to` has that many bytes; the source is checked by the kernel.
         let failed = unsafe { kernel::copyin(from as *const c_void, to.as_mut_ptr().cast(), to.len()) };
         if failed == 0 { Ok(()) } else { Err(VERR_ACCESS_DENIED) }
     }
 
     fn user_copy_to(&self, to: usize, from: &[u8]) -> Result<()> {
+        // SAFETY: `from` has that many bytes; the destination is checked by the kernel.
         let failed = unsafe { kernel::copyout(from.as_ptr().cast(), to as *mut c_void, from.len()) };
         if failed == 0 { Ok(()) } else { Err(VERR_ACCESS_DENIED) }
     }
@@ -448,6 +474,7 @@ impl FlatMemory for ImageMemory {
     unsafe fn free(base: NonNull<u8>, bytes: usize) {
         let start = base.as_ptr() as usize;
         let mut first = 0;
+        // SAFETY: mapped by `exec_alloc` in this map, given up (condition of the function).
         unsafe {
             let map = glue::supdrv_glue_kernel_map(&raw mut first);
             kernel::vm_map_remove(map, start, start.saturating_add(bytes));
@@ -462,22 +489,28 @@ impl OsImage for FreeBsd {
 
     fn exec_alloc(&self, size_bytes: usize) -> Result<Self::ExecMem> {
         let bytes = size_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(VERR_NO_EXEC_MEMORY)?;
+        // SAFETY: the size isn't 0.
         let object = NonNull::new(unsafe { glue::supdrv_glue_object_new(bytes) });
         let object = object.ok_or(VERR_NO_EXEC_MEMORY)?.as_ptr();
         let mut address = 0;
+        // SAFETY: the result is ours.
         let map = unsafe { glue::supdrv_glue_kernel_map(&raw mut address) };
         let (space, all) = (kernel::VMFS_ANY_SPACE, kernel::VM_PROT_ALL);
         let mapped =
+            // SAFETY: the object is ours; its reference goes to the map entry.
             unsafe { kernel::vm_map_find(map, object, 0, &raw mut address, bytes, 0, space, all, all, 0) };
         let base = NonNull::new(address as *mut u8);
         let Some(base) = base.filter(|_| mapped == 0) else {
+            // SAFETY: ours still: there is no map entry.
             unsafe { kernel::vm_object_deallocate(object) };
             return Err(VERR_NO_EXEC_MEMORY);
         };
         // From here on, dropping the memory unmaps it, and the object goes with the map entry.
+        // SAFETY: mapped just now, writable, in pages of its own; `free` unmaps it.
         let memory = unsafe { FlatImage::new(base, bytes) };
         let end = address.saturating_add(bytes);
         // The kernel fills the pages with zeroes.
+        // SAFETY: the range was just mapped in this map.
         let wired = unsafe { kernel::vm_map_wire(map, address, end, kernel::VM_MAP_WIRE_SYSTEM) };
         if wired == 0 { Ok(memory) } else { Err(VERR_NO_EXEC_MEMORY) }
     }

@@ -1,5 +1,4 @@
 //! What loaded modules may ask for, and the table of what they can import.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::alloc::Layout;
 use core::ffi::{CStr, c_void};
@@ -23,6 +22,7 @@ supdrv_core::ring0_exports!(FreeBsd, FreeBsd, private);
 pub(crate) static THREADS: Threads = Threads::new();
 
 unsafe extern "C" fn thread_main(start: *mut c_void) {
+    // SAFETY: what `spawn` passed, once; the thread ends here.
     unsafe {
         THREADS.run(&FreeBsd, start);
         kernel::kthread_exit();
@@ -31,7 +31,7 @@ unsafe extern "C" fn thread_main(start: *mut c_void) {
 
 impl FreeBsd {
     fn has(&self, context: u32) -> bool {
-        unsafe { glue::supdrv_glue_context() & context != 0 }
+        glue::supdrv_glue_context() & context != 0
     }
 }
 
@@ -41,6 +41,7 @@ impl OsModule for FreeBsd {
     fn heap_alloc_any_context(&self, layout: Layout) -> Result<NonNull<u8>> {
         let bytes = padded(layout).ok_or(VERR_NO_MEMORY)?;
         let flags = kernel::M_NOWAIT | kernel::M_ZERO;
+        // SAFETY: the kernel's own type of memory, which is the driver's.
         let memory = unsafe { kernel::malloc(bytes, &raw mut glue::M_SUPDRV, flags) };
         NonNull::new(memory.cast()).ok_or(VERR_NO_MEMORY)
     }
@@ -77,6 +78,7 @@ impl OsModule for FreeBsd {
     }
 
     fn mp_poke(&self, cpu_id: u32) -> Result<()> {
+        // SAFETY: interrupts are on and no spin lock is held (class of the method); the function needs no argument.
         unsafe { glue::supdrv_glue_run_on(cpu_id, kernel::smp_no_rendezvous_barrier, null_mut()) };
         Ok(())
     }
@@ -106,6 +108,7 @@ impl OsModule for FreeBsd {
     ) -> Result<()> {
         THREADS.spawn(self, entry, context, |argument| {
             let mut thread = null_mut();
+            // SAFETY: constant format, a name that ends, a result that is ours; the argument is for one thread.
             let failed = unsafe {
                 let (format, place) = (c"%s".as_ptr(), &raw mut thread);
                 kernel::kthread_add(thread_main, argument, null_mut(), place, 0, 0, format, name.as_ptr())
@@ -115,6 +118,7 @@ impl OsModule for FreeBsd {
     }
 
     fn panic_system(&self) {
+        // SAFETY: a constant message.
         unsafe { kernel::panic(c"supdrv: assertion of a module".as_ptr()) };
     }
 }

@@ -1,9 +1,4 @@
 //! Heap, locks, CPUs, identity, instructions, policy and log.
-//!
-//! SAFETY of the calls in this crate: the kernel's functions ask for nothing but the context class that the trait method promises, and
-//! for structures that were initialised by their counterpart; each handle type here owns such a structure from its creation to its
-//! drop, at an address that doesn't change.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all calls of the kernel, given above")]
 
 use core::alloc::Layout;
 use core::cell::UnsafeCell;
@@ -42,11 +37,13 @@ impl OsHeap for FreeBsd {
     fn heap_alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
         let bytes = padded(layout)?;
         let patience = if bytes < PATIENT_BYTES { kernel::M_WAITOK } else { kernel::M_NOWAIT };
+        // SAFETY: the driver's type of memory.
         let memory = unsafe { kernel::malloc(bytes, &raw mut glue::M_SUPDRV, patience | kernel::M_ZERO) };
         NonNull::new(memory.cast())
     }
 
     unsafe fn heap_free(&self, ptr: NonNull<u8>, _layout: Layout) {
+        // SAFETY: allocated like this, given up (conditions of the function).
         unsafe { kernel::free(ptr.as_ptr().cast(), &raw mut glue::M_SUPDRV) };
     }
 }
@@ -71,16 +68,19 @@ impl SpinLock {
     }
 
     fn lock(&self) {
+        // SAFETY: initialised, at an address that doesn't change.
         unsafe { kernel::__mtx_lock_spin_flags(self.word(), 0, c"supdrv".as_ptr(), 0) };
     }
 
     unsafe fn unlock(&self) {
+        // SAFETY: the caller holds it (condition of the function).
         unsafe { kernel::__mtx_unlock_spin_flags(self.word(), 0, c"supdrv".as_ptr(), 0) };
     }
 }
 
 impl Drop for SpinLock {
     fn drop(&mut self) {
+        // SAFETY: initialised; nobody holds it.
         unsafe { kernel::_mtx_destroy(self.word()) };
     }
 }
@@ -101,6 +101,7 @@ impl Mutex {
 
 impl Drop for Mutex {
     fn drop(&mut self) {
+        // SAFETY: initialised; nobody holds it.
         unsafe { kernel::sx_destroy(self.sx()) };
     }
 }
@@ -113,6 +114,7 @@ impl OsLock for FreeBsd {
         let lock = SpinLock(Box::new(self, UnsafeCell::new([0; 8]))?);
         // The order of spin locks that the kernel checks is a table in the kernel.
         let options = kernel::MTX_SPIN | kernel::MTX_NOWITNESS;
+        // SAFETY: fresh storage, at its final place; a constant name.
         unsafe { kernel::_mtx_init(lock.word(), class.c_name().as_ptr(), core::ptr::null(), options) };
         Ok(lock)
     }
@@ -122,6 +124,7 @@ impl OsLock for FreeBsd {
     }
 
     unsafe fn spinlock_release(&self, lock: &SpinLock) {
+        // SAFETY: condition of the function.
         unsafe { lock.unlock() };
     }
 
@@ -132,6 +135,7 @@ impl OsLock for FreeBsd {
     }
 
     unsafe fn spinlock_release_irq(&self, lock: &SpinLock, _state: IrqState) {
+        // SAFETY: condition of the function.
         unsafe { lock.unlock() };
     }
 
@@ -141,16 +145,19 @@ impl OsLock for FreeBsd {
 
     fn mutex_create(&self, class: LockClass) -> Result<Mutex> {
         let mutex = Mutex(Box::new(self, UnsafeCell::new([0; 8]))?);
+        // SAFETY: fresh storage, at its final place; a constant name.
         unsafe { kernel::sx_init_flags(mutex.sx(), class.c_name().as_ptr(), kernel::SX_DUPOK) };
         Ok(mutex)
     }
 
     fn mutex_acquire(&self, mutex: &Mutex) {
         // Without the flag for signals it doesn't fail.
+        // SAFETY: initialised, at an address that doesn't change.
         let _always_0 = unsafe { kernel::_sx_xlock(mutex.sx(), 0, c"supdrv".as_ptr(), 0) };
     }
 
     unsafe fn mutex_release(&self, mutex: &Mutex) {
+        // SAFETY: condition of the function.
         unsafe { kernel::_sx_xunlock(mutex.sx(), c"supdrv".as_ptr(), 0) };
     }
 
@@ -163,12 +170,13 @@ impl OsLock for FreeBsd {
 pub struct NoCpuEvents;
 
 unsafe extern "C" fn cross_called(call: *mut c_void) {
+    // SAFETY: the argument of a call that waits for this.
     unsafe { CrossCall::run(call, glue::supdrv_glue_cpu()) };
 }
 
 impl FreeBsd {
     pub(crate) fn cpu_exists(&self, cpu_id: u32) -> bool {
-        unsafe { glue::supdrv_glue_cpu_absent(cpu_id) == 0 }
+        glue::supdrv_glue_cpu_absent(cpu_id) == 0
     }
 }
 
@@ -176,15 +184,15 @@ impl OsCpu for FreeBsd {
     type MpRegistration = NoCpuEvents;
 
     fn cpu_id(&self) -> u32 {
-        unsafe { glue::supdrv_glue_cpu() }
+        glue::supdrv_glue_cpu()
     }
 
     fn cpu_max_id(&self) -> u32 {
-        unsafe { kernel::mp_maxid }
+        kernel::mp_maxid
     }
 
     fn cpu_present_count(&self) -> usize {
-        usize::try_from(unsafe { kernel::mp_ncpus }).unwrap_or(1)
+        usize::try_from(kernel::mp_ncpus).unwrap_or(1)
     }
 
     fn cpu_possible_set(&self) -> CpuSet {
@@ -202,6 +210,7 @@ impl OsCpu for FreeBsd {
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
         let call = CrossCall::new(worker, context);
         let barrier = kernel::smp_no_rendezvous_barrier;
+        // SAFETY: the call outlives the rendezvous, which waits.
         unsafe { kernel::smp_rendezvous(barrier, cross_called, barrier, call.argument()) };
         Ok(())
     }
@@ -213,11 +222,14 @@ impl OsCpu for FreeBsd {
         let pinned = self.preempt_disable();
         let here = self.cpu_id() == cpu_id;
         if here {
+            // SAFETY: the worker may be called with the context (condition of the function).
             unsafe { worker(cpu_id, context) };
         }
+        // SAFETY: disabled above.
         unsafe { self.preempt_restore(pinned) };
         if !here {
             let call = CrossCall::new(worker, context);
+            // SAFETY: the call outlives this, which waits.
             unsafe { glue::supdrv_glue_run_on(cpu_id, cross_called, call.argument()) };
         }
         Ok(())
@@ -228,7 +240,7 @@ impl OsCpu for FreeBsd {
     }
 
     fn tsc_trusted(&self) -> Option<bool> {
-        (unsafe { kernel::tsc_freq } == 0).then_some(false)
+        (kernel::tsc_freq == 0).then_some(false)
     }
 }
 
@@ -236,10 +248,11 @@ impl OsArch for FreeBsd {
     supdrv_core::glue_arch!(crate::glue);
 
     fn irq_save(&self) -> usize {
-        unsafe { glue::supdrv_glue_irq_save() as usize }
+        glue::supdrv_glue_irq_save() as usize
     }
 
     unsafe fn irq_restore(&self, flags: usize) {
+        // SAFETY: condition of the function.
         unsafe { glue::supdrv_glue_irq_restore(flags as core::ffi::c_ulong) };
     }
 }
@@ -247,6 +260,7 @@ impl OsArch for FreeBsd {
 /// The credentials of the current thread.
 pub(crate) fn caller() -> Caller {
     let mut caller = Caller::default();
+    // SAFETY: the current thread; the result is ours.
     unsafe { glue::supdrv_glue_caller(core::ptr::null_mut(), &raw mut caller) };
     caller
 }
@@ -271,27 +285,27 @@ impl OsIdentity for FreeBsd {
     }
 
     fn process_id(&self) -> u32 {
-        unsafe { glue::supdrv_glue_pid() }
+        glue::supdrv_glue_pid()
     }
 
     /// The kernel recycles process structures: the address alone could be a later process. The upper bits of a kernel address are all
     /// ones and make room for the id.
     fn process_handle(&self) -> usize {
-        let process = unsafe { glue::supdrv_glue_process() } as usize;
+        let process = glue::supdrv_glue_process() as usize;
         (process << PID_BITS) | (self.process_id() as usize & ((1 << PID_BITS) - 1))
     }
 
     fn thread_handle(&self) -> usize {
-        unsafe { glue::supdrv_glue_thread() as usize }
+        glue::supdrv_glue_thread() as usize
     }
 
     fn preempt_disable(&self) -> PreemptState {
-        unsafe { kernel::critical_enter_KBI() };
+        kernel::critical_enter_KBI();
         PreemptState(0)
     }
 
     unsafe fn preempt_restore(&self, _state: PreemptState) {
-        unsafe { kernel::critical_exit_KBI() };
+        kernel::critical_exit_KBI();
     }
 }
 
@@ -313,12 +327,14 @@ static LINES: Lines = Lines { second: UnsafeCell::new(kernel::Timespec::ZERO), c
 
 impl OsLog for FreeBsd {
     fn log_write(&self, text: &[u8]) {
+        // SAFETY: the state lives as long as the driver; a race costs a line.
         let within = unsafe { kernel::ppsratecheck(LINES.second.get(), LINES.count.get(), LINES_PER_SECOND) };
         if within == 0 {
             return;
         }
         let end = if text.ends_with(b"\n") { c"" } else { c"\n" };
         let bytes = c_int::try_from(text.len()).unwrap_or(c_int::MAX);
+        // SAFETY: constant formats; the text has that many bytes.
         unsafe { kernel::printf(c"%.*s%s".as_ptr(), bytes, text.as_ptr(), end.as_ptr()) };
     }
 }
@@ -329,6 +345,6 @@ impl OsPolicy for FreeBsd {
     supdrv_core::ring0_policy!(crate::module);
 
     fn forced_async_tsc_mode(&self, _dev_ext: &DevExtView) -> bool {
-        unsafe { glue::supdrv_glue_force_async_tsc() != 0 }
+        glue::supdrv_glue_force_async_tsc() != 0
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! A run is the time between a start and a stop. Every callout knows the run it was armed for, so that one that is late for a stop
 //! finds out that its run is over. A start waits for such late ones before it arms the callouts again.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
@@ -63,6 +62,7 @@ unsafe impl Sync for Timer {}
 
 impl State {
     fn slots(&self) -> &[Slot] {
+        // SAFETY: as many slots were written when the timer was made, in memory that it owns.
         unsafe { core::slice::from_raw_parts(self.slots.as_ptr(), self.slot_count) }
     }
 
@@ -77,6 +77,7 @@ impl State {
 
     fn drain(&self) {
         for slot in self.slots() {
+            // SAFETY: the callout is initialised.
             unsafe { glue::supdrv_glue_callout_drain(slot.callout.get().cast()) };
         }
     }
@@ -89,6 +90,7 @@ impl Slot {
         let this = core::ptr::from_ref(self).cast_mut().cast();
         let callout = self.callout.get().cast();
         let precision = sbintime(PRECISION_NS);
+        // SAFETY: the callout is initialised, and is drained before the slot goes.
         unsafe {
             kernel::callout_reset_sbt_on(callout, deadline, precision, expired, this, self.cpu, flags);
         }
@@ -106,7 +108,9 @@ impl Slot {
 }
 
 unsafe extern "C" fn expired(slot: *mut c_void) {
+    // SAFETY: the callout is drained before the slot goes.
     let slot = unsafe { &*slot.cast::<Slot>() };
+    // SAFETY: the timer outlives its slots.
     let timer = unsafe { &*slot.timer };
     let run = slot.run.load(Ordering::Acquire);
     if timer.run.load(Ordering::Acquire) != run {
@@ -117,6 +121,7 @@ unsafe extern "C" fn expired(slot: *mut c_void) {
         return;
     }
     let tick = slot.ticks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    // SAFETY: the creator vouches for both.
     unsafe { (timer.callback)(slot.timer.cast_mut().cast(), timer.context, tick) };
     if !one_shot && timer.run.load(Ordering::Acquire) == run {
         slot.advance(timer.interval_ns.load(Ordering::Relaxed), FreeBsd.system_nano_ts());
@@ -173,6 +178,7 @@ impl OsTimer for FreeBsd {
             let slot = state.slots.as_ptr().wrapping_add(index);
             let callout = UnsafeCell::new([0; 16]);
             let (run, next_ns, ticks) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+            // SAFETY: a place in the timer's own memory, once.
             unsafe {
                 slot.write(Slot { callout, timer: state.as_ptr().as_ptr(), cpu, run, next_ns, ticks });
                 kernel::callout_init((*slot).callout.get().cast(), 1);
@@ -207,6 +213,7 @@ impl OsTimer for FreeBsd {
             return Err(VERR_TIMER_SUSPENDED);
         }
         for slot in timer.state.slots() {
+            // SAFETY: the callout is initialised.
             unsafe { glue::supdrv_glue_callout_stop(slot.callout.get().cast()) };
         }
         Ok(())
@@ -217,7 +224,7 @@ impl OsTimer for FreeBsd {
     }
 
     fn timer_granularity_ns(&self) -> u32 {
-        let hz = u32::try_from(unsafe { kernel::hz }).unwrap_or(1000);
+        let hz = u32::try_from(kernel::hz).unwrap_or(1000);
         1_000_000_000_u32.checked_div(hz).unwrap_or(1_000_000)
     }
 }

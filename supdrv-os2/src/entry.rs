@@ -2,7 +2,6 @@
 //!
 //! The first open of the device, which comes from the driver's own second header, initialises; it goes on as an open like any other. The
 //! system never unloads drivers.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::c_char;
 use core::ptr::null_mut;
@@ -33,10 +32,12 @@ static FILES: AtomicPtr<Files> = AtomicPtr::new(null_mut());
 
 /// There is a driver from a successful initialisation on, for ever.
 fn driver() -> Option<&'static Driver<Os2>> {
+    // SAFETY: never deleted, but by a failed initialisation and at the end of a test, with nobody inside.
     unsafe { DRIVER.get() }
 }
 
 fn files() -> Option<&'static Files> {
+    // SAFETY: as the driver.
     unsafe { FILES.load(Ordering::Acquire).as_ref() }
 }
 
@@ -49,6 +50,7 @@ struct Message {
 impl Message {
     fn add(&mut self, text: &[u8]) {
         let count = text.len().min(self.room.saturating_sub(1));
+        // SAFETY: `count` is less than the room that is left, and the place moves on with it.
         unsafe {
             self.place.copy_from_nonoverlapping(text.as_ptr(), count);
             self.place = self.place.add(count);
@@ -69,6 +71,7 @@ impl Message {
 }
 
 fn build() -> Result<()> {
+    // SAFETY: the assembly half's tick entry lives as long as the driver.
     if unsafe { devhlp::supdrv_devhlp_set_timer(1) } != 0 {
         return Err(VERR_NOT_SUPPORTED);
     }
@@ -87,9 +90,11 @@ fn build() -> Result<()> {
 fn take_down() {
     let files = FILES.swap(null_mut(), Ordering::AcqRel);
     if let Some(files) = core::ptr::NonNull::new(files) {
+        // SAFETY: it came from `into_raw` in `build`, and nobody is inside.
         drop(unsafe { Box::from_raw(&Os2, files) });
     }
     let _said_in_the_log = DRIVER.delete(&Os2);
+    // SAFETY: registered by `build`, or not at all, which the system tells.
     unsafe { devhlp::supdrv_devhlp_set_timer(0) };
 }
 
@@ -157,7 +162,9 @@ pub fn power_off() -> bool {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn supdrv_os2_strategy(packet: *mut u8) -> u16 {
     let mut copy = [0; MAX_PACKET_BYTES];
+    // SAFETY: a packet has at least its length byte (condition of the function).
     let bytes = usize::from(unsafe { packet.read() }).min(MAX_PACKET_BYTES);
+    // SAFETY: the packet has as many bytes as it says, and the copy has room for them.
     unsafe { copy.as_mut_ptr().copy_from_nonoverlapping(packet, bytes) };
     let served = Request::parse(copy.get(..bytes).unwrap_or(&[])).and_then(|request| match request {
         Request::Open(sfn) => open(sfn),
@@ -167,11 +174,13 @@ unsafe extern "C" fn supdrv_os2_strategy(packet: *mut u8) -> u16 {
         }
         Request::Ioctl(request) => {
             let lengths = ioctl(&request)?;
+            // SAFETY: a packet that was parsed as an ioctl has the fields of one.
             unsafe { packet.add(IOCTL_LENGTHS).cast::<[u16; 2]>().write_unaligned(lengths) };
             Ok(())
         }
         Request::Read { phys, bytes } => {
             let count = read(phys, bytes)?;
+            // SAFETY: a packet that was parsed as a read has the fields of one.
             unsafe { packet.add(READ_COUNT).cast::<u16>().write_unaligned(count) };
             Ok(())
         }
@@ -202,6 +211,7 @@ fn close(sfn: u16) {
 /// The flat address of a pointer of the caller.
 fn flat(pointer: FarPointer) -> core::result::Result<usize, u16> {
     let mut flat = 0;
+    // SAFETY: any far pointer may be asked about; the result is ours.
     match unsafe { devhlp::supdrv_devhlp_virt_to_lin(pointer.word(), &raw mut flat) } {
         0 => Ok(flat),
         error => Err(failed(error)),
@@ -240,6 +250,7 @@ fn read(phys: u32, bytes: u16) -> core::result::Result<u16, u16> {
     if count == 0 {
         return Ok(0);
     }
+    // SAFETY: the text has that many bytes; where it goes to is the kernel's own request.
     match unsafe { devhlp::supdrv_devhlp_copy_to_phys(phys, text.as_ptr(), u32::from(count)) } {
         0 => Ok(count),
         error => Err(failed(error)),
@@ -259,6 +270,7 @@ extern "C" fn supdrv_os2_tick() {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn supdrv_os2_idc(code: u32, packet: *mut IdcHeader) -> i32 {
     let Some(driver) = driver() else { return VERR_INVALID_PARAMETER.0 };
+    // SAFETY: conditions of the function.
     unsafe { idc::entry(driver, code, packet) }.0
 }
 

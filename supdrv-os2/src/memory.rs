@@ -2,7 +2,6 @@
 //!
 //! The kernel tells physical addresses as runs, which are expanded once, when an object is made. It allocates memory fixed and mapped, and
 //! always executable; shown to a process is the kernel's own mapping.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
@@ -51,6 +50,7 @@ fn is_user_range(address: usize, bytes: usize) -> bool {
 /// Fixed memory of the kernel, with whatever is in it.
 pub fn alloc_pages(bytes: usize, flags: u32) -> Result<NonNull<c_void>> {
     let mut linear = null_mut();
+    // SAFETY: the result is ours; without physical addresses nothing else is written.
     let failed = unsafe { kernel::KernVMAlloc(bytes, flags, &raw mut linear, kernel::ANY_PHYS, null_mut()) };
     NonNull::new(linear).filter(|_| failed == 0).ok_or(VERR_NO_MEMORY)
 }
@@ -65,6 +65,7 @@ impl Range {
     /// Zeroed memory.
     fn alloc(bytes: usize, flags: u32) -> Result<Self> {
         let address = alloc_pages(bytes, flags | kernel::VMDHA_FIXED)?;
+        // SAFETY: fresh memory of that size, fixed and mapped.
         unsafe { address.cast::<u8>().write_bytes(0, bytes) };
         Ok(Self { address, bytes })
     }
@@ -73,6 +74,7 @@ impl Range {
     fn of_phys(phys: u32, bytes: usize) -> Result<Self> {
         let mut linear = null_mut();
         let mut phys: *mut c_void = core::ptr::without_provenance_mut(phys as usize);
+        // SAFETY: as above; the physical address is read.
         let failed = unsafe {
             let flags = kernel::VMDHA_PHYS;
             kernel::KernVMAlloc(bytes, flags, &raw mut linear, &raw mut phys, null_mut())
@@ -88,6 +90,7 @@ impl Range {
 
 impl Drop for Range {
     fn drop(&mut self) {
+        // SAFETY: from KernVMAlloc; its owner gives it up.
         unsafe { kernel::KernVMFree(self.address.as_ptr()) };
     }
 }
@@ -106,6 +109,7 @@ fn expand(runs: &Runs, count: u32, bytes: usize) -> Result<Pages> {
     let mut pages = Pages::new_zeroed(&Os2, bytes >> PAGE_SHIFT)?;
     let mut places = pages.iter_mut();
     for word in runs.iter().take(count as usize) {
+        // SAFETY: a run is two 32-bit words: any bits of the list's word are one.
         let run: PageRun = unsafe { core::ptr::from_ref(word).cast::<PageRun>().read() };
         let mut page = run.phys & !(PAGE_SIZE as u32 - 1);
         for _ in 0..run.bytes >> PAGE_SHIFT {
@@ -125,6 +129,7 @@ fn runs_for(bytes: usize) -> Result<(Runs, u32)> {
 fn pages_of(address: *mut c_void, bytes: usize) -> Result<Pages> {
     let (mut runs, mut count) = runs_for(bytes)?;
     let list = run_list(&mut runs);
+    // SAFETY: the list has room for a run of each page.
     let failed = unsafe { kernel::KernLinToPageList(address, bytes, list, &raw mut count) };
     if failed == 0 { expand(&runs, count, bytes) } else { Err(VERR_NO_MEMORY) }
 }
@@ -141,6 +146,7 @@ impl UserLock {
         let handle = Box::<LockHandle, Os2>::new(&Os2, [0; 3])?;
         let flags = kernel::VMDHL_LONG | if write { kernel::VMDHL_WRITE } else { 0 };
         let linear = address as *mut c_void;
+        // SAFETY: the handle stays where it is until it is unlocked; the list has room for a run of each page.
         let failed = unsafe {
             let (lock, list) = (handle.as_ptr().as_ptr(), run_list(&mut runs));
             kernel::KernVMLock(flags, linear, bytes, lock, list, &raw mut count)
@@ -162,6 +168,7 @@ impl UserLock {
 impl Drop for UserLock {
     fn drop(&mut self) {
         if let Some(handle) = &self.handle {
+            // SAFETY: locked with this handle, once.
             unsafe { kernel::KernVMUnlock(handle.as_ptr().as_ptr()) };
         }
     }
@@ -304,6 +311,7 @@ impl OsMemory for Os2 {
         let mut object = MemObj::new(Kind::Phys, pages)?;
         let flags = if prot.contains(MemProt::WRITE) { devhlp::VMGP_WRITE } else { 0 };
         let mut address = 0;
+        // SAFETY: the range is fixed memory of the kernel; the result is ours.
         let failed = unsafe {
             devhlp::supdrv_devhlp_vm_global_to_process(flags, range.at(0), range.bytes, &raw mut address)
         };
@@ -332,6 +340,7 @@ impl OsMemory for Os2 {
                 return Err((object, VERR_WRONG_ORDER));
             }
             // An error: the process has given it up itself.
+            // SAFETY: from the call above in this process; any other address is an error.
             let _gone = unsafe { devhlp::supdrv_devhlp_vm_free(address) };
         }
         drop(object);
@@ -378,6 +387,7 @@ impl OsUserCopy for Os2 {
             return Ok(());
         }
         let fine = is_user_range(from, to.len())
+            // SAFETY: `to` has that many bytes; the source is checked by the kernel.
             && unsafe { kernel::KernCopyIn(to.as_mut_ptr().cast(), from as *const c_void, to.len()) == 0 };
         if fine { Ok(()) } else { Err(VERR_ACCESS_DENIED) }
     }
@@ -387,6 +397,7 @@ impl OsUserCopy for Os2 {
             return Ok(());
         }
         let fine = is_user_range(to, from.len())
+            // SAFETY: `from` has that many bytes; the destination is checked by the kernel.
             && unsafe { kernel::KernCopyOut(to as *mut c_void, from.as_ptr().cast(), from.len()) == 0 };
         if fine { Ok(()) } else { Err(VERR_ACCESS_DENIED) }
     }
@@ -397,6 +408,7 @@ pub struct ImageMemory;
 
 impl FlatMemory for ImageMemory {
     unsafe fn free(base: NonNull<u8>, bytes: usize) {
+        // SAFETY: condition of the function: nobody uses the block any more.
         unsafe { base.write_bytes(0, bytes) };
         drop(Range { address: base.cast(), bytes });
     }
@@ -413,6 +425,7 @@ impl OsImage for Os2 {
         let base = range.address.cast();
         // The image owns it from here on.
         core::mem::forget(range);
+        // SAFETY: fresh memory of that size, which `free` gives back.
         Ok(unsafe { FlatImage::new(base, bytes) })
     }
 

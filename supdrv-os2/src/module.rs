@@ -1,5 +1,4 @@
 //! What loaded modules may ask for, and the table of what they can import.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::alloc::Layout;
 use core::ffi::{CStr, c_void};
@@ -27,6 +26,7 @@ impl OsModule for Os2 {
     }
 
     unsafe fn heap_free_any_context(&self, ptr: NonNull<u8>, _layout: Layout) {
+        // SAFETY: condition of the function.
         let _stays_here = unsafe { heap::free_to_chunks(ptr) };
     }
 
@@ -66,6 +66,7 @@ impl OsModule for Os2 {
 
     fn preempt_is_enabled(&self) -> bool {
         let flags = self.irq_save();
+        // SAFETY: what was saved just before.
         unsafe { self.irq_restore(flags) };
         flags & INTERRUPTS != 0 && is_unpinned()
     }

@@ -1,9 +1,4 @@
 //! Heap, locks, CPUs, identity, instructions, policy and log.
-//!
-//! SAFETY of the calls in this crate: the kernel's functions ask for nothing but the context class that the trait method promises, and
-//! for structures that were initialised by their counterpart; each handle type here owns such a structure from its creation to its
-//! drop, at an address that doesn't change.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all calls of the kernel, given above")]
 
 use core::alloc::Layout;
 use core::cell::UnsafeCell;
@@ -41,6 +36,7 @@ static FACTS: Facts = Facts { cpus: AtomicU32::new(1), yield_flag: AtomicPtr::ne
 /// Where a variable of the kernel is.
 fn dos_variable(index: u32) -> Option<NonNull<u8>> {
     let mut flat = 0;
+    // SAFETY: the result is ours.
     let failed = unsafe { devhlp::supdrv_devhlp_get_dos_var(index, 0, &raw mut flat) };
     NonNull::new(flat as *mut u8).filter(|_| failed == 0)
 }
@@ -48,6 +44,7 @@ fn dos_variable(index: u32) -> Option<NonNull<u8>> {
 /// Asks for what doesn't change. Class T. What a kernel doesn't tell is as on a machine with one CPU.
 pub fn learn() {
     // A count that fits a byte, however wide the variable is.
+    // SAFETY: the kernel's variable is a byte, and always there.
     let cpus = dos_variable(devhlp::VAR_TOTAL_CPUS).map_or(1, |count| unsafe { count.read() });
     FACTS.cpus.store(u32::from(cpus).max(1), Ordering::Relaxed);
     let yield_flag = dos_variable(devhlp::VAR_YIELD_FLAG).map_or(core::ptr::null_mut(), NonNull::as_ptr);
@@ -62,17 +59,20 @@ pub fn cpus() -> u32 {
 /// Whether somebody waits for the CPU. Class I.
 pub fn is_yield_wanted() -> bool {
     let flag = FACTS.yield_flag.load(Ordering::Relaxed);
+    // SAFETY: as above; the kernel changes it at any time.
     !flag.is_null() && unsafe { flag.read_volatile() } != 0
 }
 
 /// Whether an interrupt is being handled. Class I.
 pub fn is_interrupt_time() -> bool {
+    // SAFETY: the kernel's own variable.
     unsafe { kernel::interrupt_level().read_volatile() != -1 }
 }
 
 /// Stops the machine, as far as the kernel does. Class I.
 pub fn stop_machine(text: &[u8]) {
     let bytes = u32::try_from(text.len()).unwrap_or(0);
+    // SAFETY: the text has that many bytes.
     unsafe { devhlp::supdrv_devhlp_internal_error(text.as_ptr(), bytes) };
 }
 
@@ -82,6 +82,7 @@ impl OsHeap for Os2 {
     }
 
     unsafe fn heap_free(&self, ptr: NonNull<u8>, _layout: Layout) {
+        // SAFETY: condition of the function.
         unsafe { heap::free(ptr) };
     }
 }
@@ -105,6 +106,7 @@ unsafe impl Sync for Mutex {}
 
 impl Drop for Mutex {
     fn drop(&mut self) {
+        // SAFETY: made in `mutex_create`; nobody holds it.
         unsafe { kernel::KernFreeMutexLock(self.0.get()) };
     }
 }
@@ -124,6 +126,7 @@ impl OsLock for Os2 {
     }
 
     unsafe fn spinlock_release(&self, lock: &SpinLock) {
+        // SAFETY: condition of the function.
         unsafe { lock.0.release() };
     }
 
@@ -134,6 +137,7 @@ impl OsLock for Os2 {
     }
 
     unsafe fn spinlock_release_irq(&self, lock: &SpinLock, _state: IrqState) {
+        // SAFETY: condition of the function; the state is in the lock.
         unsafe { lock.0.release() };
     }
 
@@ -143,15 +147,18 @@ impl OsLock for Os2 {
 
     fn mutex_create(&self, _class: LockClass) -> Result<Mutex> {
         let mutex = Mutex(Box::new(self, UnsafeCell::new([0; 2]))?);
+        // SAFETY: fresh storage, at its final place.
         unsafe { kernel::KernAllocMutexLock(mutex.0.get()) };
         Ok(mutex)
     }
 
     fn mutex_acquire(&self, mutex: &Mutex) {
+        // SAFETY: made in `mutex_create`.
         unsafe { kernel::KernRequestExclusiveMutex(mutex.0.get()) };
     }
 
     unsafe fn mutex_release(&self, mutex: &Mutex) {
+        // SAFETY: condition of the function.
         unsafe { kernel::KernReleaseExclusiveMutex(mutex.0.get()) };
     }
 
@@ -190,6 +197,7 @@ impl OsCpu for Os2 {
     }
 
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
+        // SAFETY: conditions of the function.
         unsafe { self.mp_on_cpu(0, worker, context) }
     }
 
@@ -198,6 +206,7 @@ impl OsCpu for Os2 {
             return Err(VERR_CPU_NOT_FOUND);
         }
         let pinned = self.preempt_disable();
+        // SAFETY: the worker may be called with the context (condition of the function); the state is this function's.
         unsafe {
             worker(cpu_id, context);
             self.preempt_restore(pinned);
@@ -259,6 +268,7 @@ impl OsArch for Os2 {
 
     #[cfg(not(target_os = "none"))]
     unsafe fn rdmsr(&self, msr: u32) -> u64 {
+        // SAFETY: conditions of the function.
         unsafe { Processor.rdmsr(msr) }
     }
 
@@ -274,11 +284,13 @@ impl OsArch for Os2 {
 
     #[cfg(not(target_os = "none"))]
     fn irq_save(&self) -> usize {
+        // SAFETY: a fake kernel's flags.
         unsafe { instructions::supdrv_glue_irq_save() }
     }
 
     #[cfg(not(target_os = "none"))]
     unsafe fn irq_restore(&self, flags: usize) {
+        // SAFETY: condition of the function.
         unsafe { instructions::supdrv_glue_irq_restore(flags) };
     }
 }
@@ -320,6 +332,7 @@ impl OsIdentity for Os2 {
     }
 
     fn process_id(&self) -> u32 {
+        // SAFETY: the kernel's segment of the current process, always mapped.
         u32::from(unsafe { (&raw const (*kernel::local_info()).pid).read_volatile() })
     }
 
@@ -328,6 +341,7 @@ impl OsIdentity for Os2 {
     }
 
     fn thread_handle(&self) -> usize {
+        // SAFETY: as in `process_id`.
         let tid = unsafe { (&raw const (*kernel::local_info()).tid).read_volatile() };
         (self.process_handle() << 16) | usize::from(tid)
     }

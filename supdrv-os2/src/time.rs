@@ -1,5 +1,4 @@
 //! Clocks, sleeps and events. Everything that sleeps does so in KernBlock, on an address.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ptr::null_mut;
 
@@ -36,10 +35,13 @@ pub fn deinit() {
 pub fn wall_clock_ns() -> i64 {
     const UNKNOWN: i16 = -1;
     let info = kernel::global_info();
+    // SAFETY: the kernel's segment, always mapped; it changes at any time.
     let seconds = || unsafe { (&raw const (*info).seconds).read_volatile() };
     let mut now = seconds();
     let (hundredths, time_zone) = loop {
+        // SAFETY: as above.
         let hundredths = unsafe { (&raw const (*info).hundredths).read_volatile() };
+        // SAFETY: as above.
         let time_zone = unsafe { (&raw const (*info).time_zone).read_volatile() };
         let again = seconds();
         if again == now {
@@ -55,6 +57,7 @@ pub fn wall_clock_ns() -> i64 {
 fn sleep(millis: u32, flags: u32) -> bool {
     let mut nobody = 0_u32;
     let id = (&raw mut nobody) as usize;
+    // SAFETY: the address is this call's, so that nobody wakes it; no lock is given up.
     let woken = unsafe { kernel::KernBlock(id, millis, flags, null_mut(), &raw mut nobody) };
     woken == kernel::ERROR_INTERRUPT
 }
@@ -68,6 +71,7 @@ impl OsTime for Os2 {
     fn system_nano_ts(&self) -> u64 {
         CLOCK.with(|clock| {
             clock
+                // SAFETY: the kernel's segment, always mapped.
                 .nanoseconds(|| unsafe { (&raw const (*kernel::global_info()).milliseconds).read_volatile() })
         })
     }
@@ -76,6 +80,7 @@ impl OsTime for Os2 {
         if millis != 0 {
             sleep(millis, kernel::BLOCK_UNINTERRUPTIBLE);
         } else if is_yield_wanted() {
+            // SAFETY: class T, no lock held.
             unsafe { devhlp::supdrv_devhlp_yield() };
         }
     }
@@ -112,6 +117,7 @@ impl Drop for Event {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        // SAFETY: this guard acquired it.
         unsafe { self.0.0.lock.release() };
     }
 }
@@ -133,6 +139,7 @@ impl LockedQueue for Locked<'_> {
         let woken = event
             .0
             .lock
+            // SAFETY: the lock is held, and the only one; the event outlives its waiters.
             .asleep(|lock| unsafe { kernel::KernBlock(event.id(), timeout_ms, flags, lock, &raw mut data) });
         (self, woken == kernel::ERROR_INTERRUPT)
     }
@@ -156,6 +163,7 @@ impl OsEvent for Os2 {
         drop(locked);
         // A waiter may have freed the event by now: only its address is used, and who is woken for nothing sleeps on.
         let mut woken = 0;
+        // SAFETY: only the address is used.
         unsafe { kernel::KernWakeup(id, one | kernel::WAKEUP_BOOST, &raw mut woken, 0) };
     }
 

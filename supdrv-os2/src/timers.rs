@@ -3,7 +3,6 @@
 //! The assembly half registers one handler for ticks, at initialisation and for good: besides timers, the clock needs somebody who reads it
 //! before it wraps. Running timers are in one list, under a spinlock; a tick calls those that are due, without the lock. A timer whose
 //! callback runs is marked, so that a nested tick leaves it alone and its destruction waits.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
@@ -70,10 +69,12 @@ impl Active {
     /// # Safety
     /// The timer exists, and the list is locked.
     unsafe fn run<'a>(timer: *mut State) -> &'a mut Run {
+        // SAFETY: under the list's lock, which the caller holds, this is the only reference.
         unsafe { &mut *(*timer).run.get() }
     }
 
     fn insert(&mut self, timer: *mut State) {
+        // SAFETY: the list is locked, and the timer is its owner's.
         unsafe { Self::run(timer) }.next = self.0;
         self.0 = timer;
     }
@@ -81,6 +82,7 @@ impl Active {
     /// Whether it was in the list.
     fn remove(&mut self, timer: *mut State) -> bool {
         let mut link = &raw mut self.0;
+        // SAFETY: timers leave the list, under its lock, before they are freed.
         unsafe {
             while !(*link).is_null() {
                 let run = Self::run(*link);
@@ -99,6 +101,7 @@ impl Active {
     fn take_due(&mut self, now_ns: u64) -> Option<Due> {
         let mut timer = self.0;
         while !timer.is_null() {
+            // SAFETY: as in `remove`.
             let run = unsafe { Self::run(timer) };
             if run.due_ns <= now_ns && !run.is_called {
                 run.is_called = true;
@@ -115,6 +118,7 @@ impl Active {
                         run.due_ns = run.due_ns.saturating_add(step);
                     }
                 }
+                // SAFETY: fixed when the timer was made.
                 let (callback, context) = unsafe { ((*timer).callback, (*timer).context) };
                 return Some(Due { timer, callback, context, tick });
             }
@@ -128,7 +132,9 @@ impl Active {
 pub fn tick() {
     let now_ns = Os2.system_nano_ts();
     while let Some(due) = ACTIVE.with(|active| active.take_due(now_ns)) {
+        // SAFETY: the creator vouches for both; the mark keeps the timer from being freed.
         unsafe { (due.callback)(due.timer.cast(), due.context, due.tick) };
+        // SAFETY: marked as called, so that it isn't freed yet; the list is locked.
         ACTIVE.with(|_| unsafe { Active::run(due.timer) }.is_called = false);
     }
 }
@@ -140,6 +146,7 @@ impl Timer {
 
     /// A new period counts from the next expiry on.
     pub fn set_interval(&self, interval_ns: u64) {
+        // SAFETY: the timer is the caller's; the list is locked.
         ACTIVE.with(|_| unsafe { Active::run(self.state()) }.interval_ns = interval_ns);
     }
 }
@@ -148,6 +155,7 @@ impl Drop for Timer {
     fn drop(&mut self) {
         ACTIVE.with(|active| active.remove(self.state()));
         // Only another CPU can be inside.
+        // SAFETY: as in `set_interval`.
         while ACTIVE.with(|_| unsafe { Active::run(self.state()) }.is_called) {
             Os2.sleep_ms(1);
         }
@@ -170,6 +178,7 @@ impl OsTimer for Os2 {
     fn timer_start(&self, timer: &Timer, first_ns: u64) -> Result<()> {
         let due_ns = self.system_nano_ts().saturating_add(first_ns);
         ACTIVE.with(|active| {
+            // SAFETY: as in `set_interval`.
             let run = unsafe { Active::run(timer.state()) };
             if run.is_active {
                 return Err(VERR_TIMER_ACTIVE);

@@ -2,7 +2,6 @@
 //!
 //! Every open gets a minor number of its own, and with it a place in the table of sessions: the kernel then knows each open file as a
 //! device of its own, and closes it once.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::{CStr, c_int, c_uint};
 use core::ptr::null_mut;
@@ -53,12 +52,13 @@ static MODULE: Module = Module {
 impl Module {
     fn driver(&self) -> Option<&'static Driver<Solaris>> {
         // The driver exists longer than the kernel has our tables.
+        // SAFETY: nobody is inside of an entry point any more when the driver goes.
         unsafe { self.driver.get() }
     }
 
     /// The place of an open file.
     fn place(&self, dev: Dev) -> Option<&AtomicPtr<SessionView>> {
-        let minor = unsafe { kernel::getminor(dev) } as usize;
+        let minor = kernel::getminor(dev) as usize;
         self.sessions.get(minor.checked_sub(FIRST_CLONE)?)
     }
 }
@@ -87,6 +87,7 @@ pub(crate) fn start() -> c_int {
 
 fn build() -> c_int {
     let (first, end) = (FIRST_CLONE as c_int, (FIRST_CLONE + MAX_SESSIONS) as c_int);
+    // SAFETY: a constant name.
     let minors = unsafe { kernel::id_space_create(c"vboxdrv_minors".as_ptr(), first, end) };
     if minors.is_null() {
         return kernel::ENOMEM;
@@ -104,6 +105,7 @@ fn build() -> c_int {
 fn free_minors() {
     let minors = MODULE.minors.swap(null_mut(), Ordering::AcqRel);
     if !minors.is_null() {
+        // SAFETY: made by `id_space_create`; no minor number is in use.
         unsafe { kernel::id_space_destroy(minors) };
     }
 }
@@ -125,10 +127,12 @@ pub(crate) fn is_busy() -> bool {
 
 fn property(dip: *mut Opaque, name: &CStr, default: bool) -> bool {
     let (any, own) = (kernel::DDI_DEV_T_ANY, kernel::DDI_PROP_DONTPASS);
+    // SAFETY: the instance that the kernel passed; a constant name.
     unsafe { kernel::ddi_prop_get_int(any, dip, own, name.as_ptr(), default.into()) != 0 }
 }
 
 fn remove_nodes(dip: *mut Opaque) {
+    // SAFETY: the instance that the kernel passed; no name means all nodes.
     unsafe {
         kernel::ddi_remove_minor_node(dip, core::ptr::null());
         let _may_be_missing = kernel::ddi_prop_remove(kernel::DDI_DEV_T_NONE, dip, POWER_STATE.as_ptr());
@@ -142,10 +146,12 @@ fn make_nodes(dip: *mut Opaque) -> bool {
     // Without it nobody tells a device like this one that the machine goes to sleep; not worth failing for.
     let value = c"needs-suspend-resume".as_ptr();
     let _best_effort =
+        // SAFETY: the instance that the kernel passed; constant strings.
         unsafe { kernel::ddi_prop_update_string(kernel::DDI_DEV_T_NONE, dip, POWER_STATE.as_ptr(), value) };
     NODES.iter().enumerate().all(|(minor, node)| {
         let mode = node.mode(hardened);
         let (kind, none) = (c"ddi_pseudo".as_ptr(), c"none".as_ptr());
+        // SAFETY: the instance that the kernel passed; constant strings.
         let made = unsafe {
             let name = node.name.as_ptr();
             let minor = minor as u32;
@@ -159,6 +165,7 @@ fn make_nodes(dip: *mut Opaque) -> bool {
 pub(crate) unsafe extern "C" fn attach(dip: *mut Opaque, command: c_int) -> c_int {
     match command {
         kernel::DDI_ATTACH => {
+            // SAFETY: the instance that the kernel passed.
             if unsafe { kernel::ddi_get_instance(dip) } != 0 {
                 return kernel::DDI_FAILURE;
             }
@@ -166,6 +173,7 @@ pub(crate) unsafe extern "C" fn attach(dip: *mut Opaque, command: c_int) -> c_in
                 remove_nodes(dip);
                 return kernel::DDI_FAILURE;
             }
+            // SAFETY: the instance that the kernel passed.
             unsafe { kernel::ddi_report_dev(dip) };
             kernel::DDI_SUCCESS
         }
@@ -214,7 +222,8 @@ fn may_open(node: &Node, cred: *mut Opaque) -> bool {
     if !node.is_private(MODULE.hardened.load(Ordering::Acquire)) {
         return true;
     }
-    let global = unsafe { kernel::getzoneid() } == kernel::GLOBAL_ZONEID;
+    let global = kernel::getzoneid() == kernel::GLOBAL_ZONEID;
+    // SAFETY: the credential that the kernel passed.
     (global || MODULE.allows_zones.load(Ordering::Acquire)) && unsafe { kernel::drv_priv(cred) } == 0
 }
 
@@ -226,21 +235,25 @@ pub(crate) unsafe extern "C" fn open(dev: *mut Dev, _flags: c_int, kind: c_int, 
     if kind != kernel::OTYP_CHR {
         return kernel::EINVAL;
     }
+    // SAFETY: the kernel's device number of this open (condition of the function).
     let base = unsafe { dev.read() };
-    let minor = unsafe { kernel::getminor(base) } as usize;
+    let minor = kernel::getminor(base) as usize;
     let Some(node) = NODES.get(minor) else { return kernel::EINVAL };
     if !may_open(node, cred) {
         return kernel::EPERM;
     }
     let minors = MODULE.minors.load(Ordering::Acquire);
+    // SAFETY: the space exists while the driver is attached.
     let Ok(clone) = u32::try_from(unsafe { kernel::id_alloc_nosleep(minors) }) else { return kernel::ENXIO };
-    let own = unsafe { kernel::makedevice(kernel::getmajor(base), clone) };
+    let own = kernel::makedevice(kernel::getmajor(base), clone);
     match open_session(node.kind, own, cred) {
         0 => {
+            // SAFETY: as above; it is the open's own.
             unsafe { dev.write(own) };
             0
         }
         failed => {
+            // SAFETY: from `id_alloc_nosleep`, given up here.
             unsafe { kernel::id_free(minors, clone.cast_signed()) };
             failed
         }
@@ -254,8 +267,11 @@ fn open_session(kind: SessionKind, dev: Dev, cred: *mut Opaque) -> c_int {
         Err(status) => return ERRORS.of(status),
     };
     // Nobody else knows the session yet.
+    // SAFETY: a session that nobody else knows yet.
     let view = unsafe { session.as_ref() };
+    // SAFETY: the credential that the kernel passed.
     view.uid.store(unsafe { kernel::crgetruid(cred) }, Ordering::Relaxed);
+    // SAFETY: the credential that the kernel passed.
     view.gid.store(unsafe { kernel::crgetrgid(cred) }, Ordering::Relaxed);
     place.store(session.as_ptr(), Ordering::Release);
     0
@@ -270,8 +286,10 @@ pub(crate) unsafe extern "C" fn close(dev: Dev, _flags: c_int, _kind: c_int, _cr
     if session.is_null() {
         return kernel::EFAULT;
     }
+    // SAFETY: what this minor number's open got, once.
     unsafe { nodes::close::<Solaris>(session) };
     let minors = MODULE.minors.load(Ordering::Acquire);
+    // SAFETY: from `id_alloc_nosleep`, given up here.
     unsafe { kernel::id_free(minors, kernel::getminor(dev).cast_signed()) };
     0
 }
@@ -294,15 +312,17 @@ pub(crate) unsafe extern "C" fn ioctl(
         return kernel::EPERM;
     }
     let model = mode.cast_unsigned() & kernel::DDI_MODEL_MASK;
-    if unsafe { kernel::ddi_model_convert_from(model) } == kernel::DDI_MODEL_ILP32 {
+    if kernel::ddi_model_convert_from(model) == kernel::DDI_MODEL_ILP32 {
         return kernel::ENOTTY;
     }
     // The open file owns a reference.
     let view = place.load(Ordering::Acquire);
+    // SAFETY: what this minor number's open got; the kernel keeps it open during the call.
     let Some(session) = (unsafe { Session::<Solaris>::from_view(view, None) }) else { return kernel::EINVAL };
     let code = code.cast_unsigned();
     if session.is_unrestricted() && dispatch::is_fast::<Solaris>(code) {
         let status = dispatch::ioctl_fast(session, code, argument as u32);
+        // SAFETY: the kernel's place for the result (condition of the function).
         unsafe { value.write(status.map_or_else(|status| status.0, |()| 0)) };
         return 0;
     }
@@ -324,6 +344,7 @@ const fn size_field(code: c_uint) -> usize {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn SUPDrvSolarisIDC(code: u32, packet: *mut IdcHeader) -> c_int {
     let Some(driver) = MODULE.driver() else { return VERR_INVALID_PARAMETER.0 };
+    // SAFETY: conditions of the function.
     unsafe { idc::entry(driver, code, packet) }.0
 }
 

@@ -1,7 +1,6 @@
 //! Clocks and events.
 //!
 //! An event is a mutex of the kernel, adaptive and legal up to the interrupt level at which timers run, with a condition variable.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use supdrv_core::abi::status::Result;
 use supdrv_core::heap::Box;
@@ -17,17 +16,17 @@ const RESOLUTION_NS: u32 = 50_000;
 
 /// Ticks of at least this many milliseconds.
 pub(crate) fn ticks(millis: u32) -> core::ffi::c_long {
-    unsafe { kernel::drv_usectohz(i64::from(millis).saturating_mul(1000)) }
+    kernel::drv_usectohz(i64::from(millis).saturating_mul(1000))
 }
 
 impl OsTime for Solaris {
     fn system_nano_ts(&self) -> u64 {
-        unsafe { kernel::gethrtime() }.cast_unsigned()
+        kernel::gethrtime().cast_unsigned()
     }
 
     fn sleep_ms(&self, millis: u32) {
         // A tick is the shortest sleep, and does for a yield.
-        unsafe { kernel::delay(ticks(millis.max(1))) };
+        kernel::delay(ticks(millis.max(1)));
     }
 }
 
@@ -43,6 +42,7 @@ pub struct Event(Box<State, Solaris>);
 
 impl Drop for Event {
     fn drop(&mut self) {
+        // SAFETY: initialised in `event_create`; nobody waits any more.
         unsafe {
             // Whoever signalled last may still be inside.
             kernel::mutex_enter(self.0.mutex.get());
@@ -58,6 +58,7 @@ struct Locked<'a>(&'a State, WaitMode);
 
 impl<'a> Locked<'a> {
     fn new(event: &'a Event, mode: WaitMode) -> Self {
+        // SAFETY: initialised, at an address that doesn't change.
         unsafe { kernel::mutex_enter(event.0.mutex.get()) };
         Self(&event.0, mode)
     }
@@ -68,17 +69,21 @@ impl LockedQueue for Locked<'_> {
         let (condition, mutex) = (self.0.condition.get(), self.0.mutex.get());
         let deadline = deadline_ns.map(|ns| i64::try_from(ns).unwrap_or(i64::MAX));
         let interrupted = match (deadline, self.1) {
+            // SAFETY: the mutex is held, and both are initialised; class T.
             (None, WaitMode::Interruptible) => unsafe { kernel::cv_wait_sig(condition, mutex) == 0 },
             (None, WaitMode::Uninterruptible) => {
+                // SAFETY: as above.
                 unsafe { kernel::cv_wait(condition, mutex) };
                 false
             }
+            // SAFETY: as above.
             (Some(deadline), WaitMode::Interruptible) => unsafe {
                 kernel::cv_timedwait_sig_hrtime(condition, mutex, deadline) == 0
             },
             (Some(deadline), WaitMode::Uninterruptible) => {
                 let flags = kernel::CALLOUT_FLAG_ABSOLUTE;
                 let resolution = i64::from(RESOLUTION_NS);
+                // SAFETY: as above.
                 unsafe { kernel::cv_timedwait_hires(condition, mutex, deadline, resolution, flags) };
                 false
             }
@@ -89,6 +94,7 @@ impl LockedQueue for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        // SAFETY: this guard acquired it.
         unsafe { kernel::mutex_exit(self.0.mutex.get()) };
     }
 }
@@ -99,6 +105,7 @@ impl OsEvent for Solaris {
     fn event_create(&self, kind: EventKind) -> Result<Event> {
         let (mutex, condition) = (Kmutex::new(), Kcondvar::new());
         let event = Event(Box::new(self, State { mutex, condition, event: EventState::new(kind) })?);
+        // SAFETY: fresh storage, at its final place; a constant name.
         unsafe {
             let name = c"SUPDrvEvent".as_ptr();
             let cookie = level_cookie(kernel::LOCK_LEVEL);
@@ -113,7 +120,9 @@ impl OsEvent for Solaris {
         locked.0.event.signal();
         let condition = locked.0.condition.get();
         match locked.0.event.kind() {
+            // SAFETY: initialised; the mutex is held.
             EventKind::SingleRelease => unsafe { kernel::cv_signal(condition) },
+            // SAFETY: as above.
             EventKind::MultiRelease => unsafe { kernel::cv_broadcast(condition) },
         }
     }

@@ -9,19 +9,19 @@ pub const CONTEXT_INTERRUPT: u32 = 4;
 pub const PFN_INVALID: u64 = u64::MAX;
 
 unsafe extern "C" {
-    pub fn supdrv_glue_thread() -> *mut c_void;
-    pub fn supdrv_glue_cpu() -> *mut c_void;
-    pub fn supdrv_glue_cpu_id() -> u32;
-    pub fn supdrv_glue_context() -> u32;
-    pub fn supdrv_glue_preempt_disable();
-    pub fn supdrv_glue_preempt_enable();
+    pub safe fn supdrv_glue_thread() -> *mut c_void;
+    pub safe fn supdrv_glue_cpu() -> *mut c_void;
+    pub safe fn supdrv_glue_cpu_id() -> u32;
+    pub safe fn supdrv_glue_context() -> u32;
+    pub safe fn supdrv_glue_preempt_disable();
+    pub safe fn supdrv_glue_preempt_enable();
     pub fn supdrv_glue_cpuid(leaf: u32, subleaf: u32, registers: *mut [u32; 4]);
     pub fn supdrv_glue_rdmsr(msr: u32) -> u64;
     pub fn supdrv_glue_cr0() -> usize;
     pub fn supdrv_glue_cr4() -> usize;
-    pub fn supdrv_glue_kernel_page(address: usize) -> u64;
+    pub safe fn supdrv_glue_kernel_page(address: usize) -> u64;
     /// Of the calling process.
-    pub fn supdrv_glue_user_page(address: usize) -> u64;
+    pub safe fn supdrv_glue_user_page(address: usize) -> u64;
     /// May sleep.
     pub fn supdrv_glue_kernel_load(address: usize, pages: *const u64, count: usize);
     /// May sleep.

@@ -7,12 +7,12 @@ use core::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::sync::atomic::AtomicU64;
 
 macro_rules! kernel {
-    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($parameters:tt)*) $(-> $result:ty)?;)*) => {
+    ($($(#[$meta:meta])* $vis:vis $safety:ident fn $name:ident($($parameters:tt)*) $(-> $result:ty)?;)*) => {
         unsafe extern "C" {
             $(
                 $(#[$meta])*
                 #[cfg_attr(not(target_os = "none"), link_name = concat!("solaris_", stringify!($name)))]
-                $vis fn $name($($parameters)*) $(-> $result)?;
+                $vis $safety fn $name($($parameters)*) $(-> $result)?;
             )*
         }
     };
@@ -177,142 +177,142 @@ unsafe extern "C" {
     #[cfg_attr(not(target_os = "none"), link_name = "solaris_ncpus")]
     pub static ncpus: c_int;
     #[cfg_attr(not(target_os = "none"), link_name = "solaris_max_cpuid")]
-    pub static max_cpuid: c_int;
+    pub safe static max_cpuid: c_int;
     #[cfg_attr(not(target_os = "none"), link_name = "solaris_cpu_lock")]
     pub static cpu_lock: Kmutex;
     #[cfg_attr(not(target_os = "none"), link_name = "solaris_nsec_per_tick")]
-    pub static nsec_per_tick: c_int;
+    pub safe static nsec_per_tick: c_int;
     #[cfg_attr(not(target_os = "none"), link_name = "solaris_heap_arena")]
-    pub static heap_arena: *mut Opaque;
+    pub safe static heap_arena: *mut Opaque;
     #[cfg_attr(not(target_os = "none"), link_name = "solaris_heaptext_arena")]
-    pub static heaptext_arena: *mut Opaque;
+    pub safe static heaptext_arena: *mut Opaque;
     #[cfg_attr(not(target_os = "none"), link_name = "solaris_p0")]
     pub static p0: Opaque;
     #[cfg_attr(not(target_os = "none"), link_name = "solaris_minclsyspri")]
-    pub static minclsyspri: i16;
+    pub safe static minclsyspri: i16;
 }
 
 // Modules and devices. All may sleep.
 kernel! {
-    pub fn mod_install(linkage: *const c_void) -> c_int;
-    pub fn mod_remove(linkage: *const c_void) -> c_int;
-    pub fn mod_info(linkage: *const c_void, info: *mut Opaque) -> c_int;
-    pub fn modgetsymvalue(name: *const c_char, kmem: c_int) -> usize;
-    pub fn nulldev() -> c_int;
-    pub fn nodev() -> c_int;
-    pub fn nochpoll() -> c_int;
-    pub fn ddi_prop_op() -> c_int;
-    pub fn ddi_create_priv_minor_node(dip: *mut Opaque, name: *const c_char, kind: c_int, minor: u32, node_type: *const c_char, flag: c_int, read_privilege: *const c_char, write_privilege: *const c_char, mode: c_uint) -> c_int;
-    pub fn ddi_remove_minor_node(dip: *mut Opaque, name: *const c_char);
-    pub fn ddi_report_dev(dip: *mut Opaque);
-    pub fn ddi_prop_update_string(dev: Dev, dip: *mut Opaque, name: *const c_char, value: *const c_char) -> c_int;
-    pub fn ddi_prop_remove(dev: Dev, dip: *mut Opaque, name: *const c_char) -> c_int;
-    pub fn ddi_prop_get_int(dev: Dev, dip: *mut Opaque, flags: c_uint, name: *const c_char, default: c_int) -> c_int;
-    pub fn ddi_get_instance(dip: *mut Opaque) -> c_int;
-    pub fn id_space_create(name: *const c_char, low: c_int, high: c_int) -> *mut Opaque;
-    pub fn id_space_destroy(space: *mut Opaque);
-    pub fn id_alloc_nosleep(space: *mut Opaque) -> c_int;
-    pub fn id_free(space: *mut Opaque, id: c_int);
-    pub fn getminor(dev: Dev) -> u32;
-    pub fn getmajor(dev: Dev) -> u32;
-    pub fn makedevice(major: u32, minor: u32) -> Dev;
-    pub fn ddi_model_convert_from(model: c_uint) -> c_uint;
+    pub unsafe fn mod_install(linkage: *const c_void) -> c_int;
+    pub unsafe fn mod_remove(linkage: *const c_void) -> c_int;
+    pub unsafe fn mod_info(linkage: *const c_void, info: *mut Opaque) -> c_int;
+    pub unsafe fn modgetsymvalue(name: *const c_char, kmem: c_int) -> usize;
+    pub unsafe fn nulldev() -> c_int;
+    pub unsafe fn nodev() -> c_int;
+    pub unsafe fn nochpoll() -> c_int;
+    pub unsafe fn ddi_prop_op() -> c_int;
+    pub unsafe fn ddi_create_priv_minor_node(dip: *mut Opaque, name: *const c_char, kind: c_int, minor: u32, node_type: *const c_char, flag: c_int, read_privilege: *const c_char, write_privilege: *const c_char, mode: c_uint) -> c_int;
+    pub unsafe fn ddi_remove_minor_node(dip: *mut Opaque, name: *const c_char);
+    pub unsafe fn ddi_report_dev(dip: *mut Opaque);
+    pub unsafe fn ddi_prop_update_string(dev: Dev, dip: *mut Opaque, name: *const c_char, value: *const c_char) -> c_int;
+    pub unsafe fn ddi_prop_remove(dev: Dev, dip: *mut Opaque, name: *const c_char) -> c_int;
+    pub unsafe fn ddi_prop_get_int(dev: Dev, dip: *mut Opaque, flags: c_uint, name: *const c_char, default: c_int) -> c_int;
+    pub unsafe fn ddi_get_instance(dip: *mut Opaque) -> c_int;
+    pub unsafe fn id_space_create(name: *const c_char, low: c_int, high: c_int) -> *mut Opaque;
+    pub unsafe fn id_space_destroy(space: *mut Opaque);
+    pub unsafe fn id_alloc_nosleep(space: *mut Opaque) -> c_int;
+    pub unsafe fn id_free(space: *mut Opaque, id: c_int);
+    pub safe fn getminor(dev: Dev) -> u32;
+    pub safe fn getmajor(dev: Dev) -> u32;
+    pub safe fn makedevice(major: u32, minor: u32) -> Dev;
+    pub safe fn ddi_model_convert_from(model: c_uint) -> c_uint;
 }
 
 // Who is calling. Any context.
 kernel! {
-    pub fn crgetruid(cred: *const Opaque) -> u32;
-    pub fn crgetrgid(cred: *const Opaque) -> u32;
-    pub fn drv_priv(cred: *mut Opaque) -> c_int;
-    pub fn getzoneid() -> c_int;
-    pub fn ddi_get_pid() -> u32;
-    pub fn drv_getparm(parameter: c_uint, value: *mut c_void) -> c_int;
+    pub unsafe fn crgetruid(cred: *const Opaque) -> u32;
+    pub unsafe fn crgetrgid(cred: *const Opaque) -> u32;
+    pub unsafe fn drv_priv(cred: *mut Opaque) -> c_int;
+    pub safe fn getzoneid() -> c_int;
+    pub safe fn ddi_get_pid() -> u32;
+    pub unsafe fn drv_getparm(parameter: c_uint, value: *mut c_void) -> c_int;
 }
 
 // User memory: of the calling process. May sleep.
 kernel! {
-    pub fn ddi_copyin(user: *const c_void, kernel: *mut c_void, bytes: usize, mode: c_int) -> c_int;
-    pub fn ddi_copyout(kernel: *const c_void, user: *mut c_void, bytes: usize, mode: c_int) -> c_int;
+    pub unsafe fn ddi_copyin(user: *const c_void, kernel: *mut c_void, bytes: usize, mode: c_int) -> c_int;
+    pub unsafe fn ddi_copyout(kernel: *const c_void, user: *mut c_void, bytes: usize, mode: c_int) -> c_int;
 }
 
 // Heap. KM_SLEEP may sleep; both take locks. Frees need the exact size.
 kernel! {
-    pub fn kmem_zalloc(bytes: usize, flags: c_int) -> *mut c_void;
-    pub fn kmem_free(memory: *mut c_void, bytes: usize);
+    pub unsafe fn kmem_zalloc(bytes: usize, flags: c_int) -> *mut c_void;
+    pub unsafe fn kmem_free(memory: *mut c_void, bytes: usize);
 }
 
 // Locks. A mutex with a cookie above LOCK_LEVEL spins, at that interrupt level.
 kernel! {
-    pub fn mutex_init(mutex: *mut Kmutex, name: *const c_char, kind: c_int, cookie: *mut c_void);
-    pub fn mutex_destroy(mutex: *mut Kmutex);
-    pub fn mutex_enter(mutex: *mut Kmutex);
-    pub fn mutex_exit(mutex: *mut Kmutex);
-    pub fn ipltospl(level: c_int) -> c_int;
-    pub fn intr_clear() -> c_ulong;
-    pub fn intr_restore(flags: c_ulong);
+    pub unsafe fn mutex_init(mutex: *mut Kmutex, name: *const c_char, kind: c_int, cookie: *mut c_void);
+    pub unsafe fn mutex_destroy(mutex: *mut Kmutex);
+    pub unsafe fn mutex_enter(mutex: *mut Kmutex);
+    pub unsafe fn mutex_exit(mutex: *mut Kmutex);
+    pub safe fn ipltospl(level: c_int) -> c_int;
+    pub safe fn intr_clear() -> c_ulong;
+    pub unsafe fn intr_restore(flags: c_ulong);
 }
 
 // Condition variables. Waits sleep; -1 is the end of the time, 0 a signal of the process.
 kernel! {
-    pub fn cv_init(condition: *mut Kcondvar, name: *const c_char, kind: c_int, argument: *mut c_void);
-    pub fn cv_destroy(condition: *mut Kcondvar);
-    pub fn cv_wait(condition: *mut Kcondvar, mutex: *mut Kmutex);
-    pub fn cv_wait_sig(condition: *mut Kcondvar, mutex: *mut Kmutex) -> c_int;
-    pub fn cv_signal(condition: *mut Kcondvar);
-    pub fn cv_broadcast(condition: *mut Kcondvar);
-    pub fn cv_timedwait_hires(condition: *mut Kcondvar, mutex: *mut Kmutex, time: Hrtime, resolution: Hrtime, flags: c_int) -> c_long;
-    pub fn cv_timedwait_sig_hrtime(condition: *mut Kcondvar, mutex: *mut Kmutex, deadline: Hrtime) -> c_int;
+    pub unsafe fn cv_init(condition: *mut Kcondvar, name: *const c_char, kind: c_int, argument: *mut c_void);
+    pub unsafe fn cv_destroy(condition: *mut Kcondvar);
+    pub unsafe fn cv_wait(condition: *mut Kcondvar, mutex: *mut Kmutex);
+    pub unsafe fn cv_wait_sig(condition: *mut Kcondvar, mutex: *mut Kmutex) -> c_int;
+    pub unsafe fn cv_signal(condition: *mut Kcondvar);
+    pub unsafe fn cv_broadcast(condition: *mut Kcondvar);
+    pub unsafe fn cv_timedwait_hires(condition: *mut Kcondvar, mutex: *mut Kmutex, time: Hrtime, resolution: Hrtime, flags: c_int) -> c_long;
+    pub unsafe fn cv_timedwait_sig_hrtime(condition: *mut Kcondvar, mutex: *mut Kmutex, deadline: Hrtime) -> c_int;
 }
 
 // Clocks: any context. `delay` sleeps.
 kernel! {
-    pub fn gethrtime() -> Hrtime;
-    pub fn gethrestime(time: *mut Timespec);
-    pub fn drv_usectohz(microseconds: c_long) -> c_long;
-    pub fn delay(ticks: c_long);
-    pub fn delay_sig(ticks: c_long) -> c_int;
+    pub safe fn gethrtime() -> Hrtime;
+    pub unsafe fn gethrestime(time: *mut Timespec);
+    pub safe fn drv_usectohz(microseconds: c_long) -> c_long;
+    pub safe fn delay(ticks: c_long);
+    pub safe fn delay_sig(ticks: c_long) -> c_int;
 }
 
 // Cyclics: under cpu_lock, never from a handler.
 kernel! {
-    pub fn cyclic_add(handler: *mut CycHandler, when: *mut CycTime) -> usize;
-    pub fn cyclic_add_omni(handler: *mut CycOmniHandler) -> usize;
-    pub fn cyclic_remove(cyclic: usize);
-    pub fn cyclic_bind(cyclic: usize, cpu: *mut Opaque, partition: *mut Opaque);
+    pub unsafe fn cyclic_add(handler: *mut CycHandler, when: *mut CycTime) -> usize;
+    pub unsafe fn cyclic_add_omni(handler: *mut CycOmniHandler) -> usize;
+    pub unsafe fn cyclic_remove(cyclic: usize);
+    pub unsafe fn cyclic_bind(cyclic: usize, cpu: *mut Opaque, partition: *mut Opaque);
 }
 
 // CPUs. The first three under cpu_lock.
 kernel! {
-    pub fn cpu_get(id: c_int) -> *mut Opaque;
-    pub fn cpu_is_online(cpu: *mut Opaque) -> c_int;
-    pub fn register_cpu_setup_func(function: unsafe extern "C" fn(c_int, c_int, *mut c_void) -> c_int, argument: *mut c_void);
-    pub fn unregister_cpu_setup_func(function: unsafe extern "C" fn(c_int, c_int, *mut c_void) -> c_int, argument: *mut c_void);
+    pub unsafe fn cpu_get(id: c_int) -> *mut Opaque;
+    pub unsafe fn cpu_is_online(cpu: *mut Opaque) -> c_int;
+    pub unsafe fn register_cpu_setup_func(function: unsafe extern "C" fn(c_int, c_int, *mut c_void) -> c_int, argument: *mut c_void);
+    pub unsafe fn unregister_cpu_setup_func(function: unsafe extern "C" fn(c_int, c_int, *mut c_void) -> c_int, argument: *mut c_void);
     /// Interrupts on, below the level of cross calls; pinned by the caller.
-    pub fn xc_call(first: usize, second: usize, third: usize, set: *mut c_ulong, function: unsafe extern "C" fn(usize, usize, usize) -> c_int);
-    pub fn poke_cpu(id: c_int);
+    pub unsafe fn xc_call(first: usize, second: usize, third: usize, set: *mut c_ulong, function: unsafe extern "C" fn(usize, usize, usize) -> c_int);
+    pub unsafe fn poke_cpu(id: c_int);
 }
 
 // Threads.
 kernel! {
-    pub fn thread_create(stack: *mut c_void, stack_bytes: usize, function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, length: usize, process: *const Opaque, state: c_int, priority: i16) -> *mut Opaque;
-    pub fn thread_exit() -> !;
+    pub unsafe fn thread_create(stack: *mut c_void, stack_bytes: usize, function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, length: usize, process: *const Opaque, state: c_int, priority: i16) -> *mut Opaque;
+    pub safe fn thread_exit() -> !;
 }
 
 // Memory. All may sleep.
 kernel! {
-    pub fn ddi_umem_alloc(bytes: usize, flags: c_int, cookie: *mut Cookie) -> *mut c_void;
-    pub fn ddi_umem_free(cookie: Cookie);
-    pub fn umem_lockmemory(address: *mut c_void, bytes: usize, flags: c_int, cookie: *mut Cookie, callbacks: *const UmemCallbacks, process: *mut Opaque) -> c_int;
-    pub fn ddi_umem_unlock(cookie: Cookie);
-    pub fn contig_alloc(bytes: usize, attributes: *mut DmaAttr, align: usize, can_sleep: c_int) -> *mut c_void;
-    pub fn contig_free(memory: *mut c_void, bytes: usize);
-    pub fn vmem_alloc(arena: *mut Opaque, bytes: usize, flags: c_int) -> *mut c_void;
-    pub fn vmem_free(arena: *mut Opaque, memory: *mut c_void, bytes: usize);
-    pub fn segkmem_alloc(arena: *mut Opaque, bytes: usize, flags: c_int) -> *mut c_void;
-    pub fn segkmem_free(arena: *mut Opaque, memory: *mut c_void, bytes: usize);
+    pub unsafe fn ddi_umem_alloc(bytes: usize, flags: c_int, cookie: *mut Cookie) -> *mut c_void;
+    pub unsafe fn ddi_umem_free(cookie: Cookie);
+    pub unsafe fn umem_lockmemory(address: *mut c_void, bytes: usize, flags: c_int, cookie: *mut Cookie, callbacks: *const UmemCallbacks, process: *mut Opaque) -> c_int;
+    pub unsafe fn ddi_umem_unlock(cookie: Cookie);
+    pub unsafe fn contig_alloc(bytes: usize, attributes: *mut DmaAttr, align: usize, can_sleep: c_int) -> *mut c_void;
+    pub unsafe fn contig_free(memory: *mut c_void, bytes: usize);
+    pub unsafe fn vmem_alloc(arena: *mut Opaque, bytes: usize, flags: c_int) -> *mut c_void;
+    pub unsafe fn vmem_free(arena: *mut Opaque, memory: *mut c_void, bytes: usize);
+    pub unsafe fn segkmem_alloc(arena: *mut Opaque, bytes: usize, flags: c_int) -> *mut c_void;
+    pub unsafe fn segkmem_free(arena: *mut Opaque, memory: *mut c_void, bytes: usize);
 }
 
 // Output. Any context.
 kernel! {
-    pub fn cmn_err(level: c_int, format: *const c_char, ...);
+    pub unsafe fn cmn_err(level: c_int, format: *const c_char, ...);
 }

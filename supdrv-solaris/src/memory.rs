@@ -6,7 +6,6 @@
 //!
 //! Locked memory is different: its pages belong to the process, and the kernel wants them back when the process ends. It calls
 //! [`cleanup`] then, which takes our own mappings of them away first.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::c_void;
 use core::ptr::{NonNull, null_mut};
@@ -65,10 +64,11 @@ impl Block {
         let pages = Pages::new_zeroed(&Solaris, bytes >> PAGE_SHIFT)?;
         let (source, address) = source().ok_or(VERR_NO_MEMORY)?;
         let mut block = Self { source, address, pages };
+        // SAFETY: fresh memory of that size.
         unsafe { address.as_ptr().write_bytes(0, bytes) };
         let first = address.as_ptr() as usize;
         for (index, page) in block.pages.iter_mut().enumerate() {
-            *page = unsafe { glue::supdrv_glue_kernel_page(first.wrapping_add(index << PAGE_SHIFT)) };
+            *page = glue::supdrv_glue_kernel_page(first.wrapping_add(index << PAGE_SHIFT));
         }
         Arc::new(&Solaris, block)
     }
@@ -77,6 +77,7 @@ impl Block {
         let patience = if bytes <= PATIENT_BYTES { kernel::DDI_UMEM_SLEEP } else { kernel::DDI_UMEM_NOSLEEP };
         let source = || {
             let mut cookie = null_mut();
+            // SAFETY: the result is ours.
             let memory = unsafe { kernel::ddi_umem_alloc(bytes, patience, &raw mut cookie) };
             Some((Source::Umem(cookie), NonNull::new(memory.cast())?))
         };
@@ -99,6 +100,7 @@ impl Block {
             flags: 0,
         };
         let source = || {
+            // SAFETY: the attributes are ours, and may be changed.
             let memory = unsafe { kernel::contig_alloc(bytes, &raw mut attributes, align, 1) };
             Some((Source::Contiguous, NonNull::new(memory.cast())?))
         };
@@ -109,7 +111,9 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         match self.source {
+            // SAFETY: allocated with this cookie, given up here.
             Source::Umem(cookie) => unsafe { kernel::ddi_umem_free(cookie) },
+            // SAFETY: allocated by `contig_alloc` with this size, given up here.
             Source::Contiguous => unsafe {
                 kernel::contig_free(self.address.as_ptr().cast(), self.pages.len() << PAGE_SHIFT);
             },
@@ -133,6 +137,7 @@ type UserMappingRef = Arc<UserMapping, Solaris>;
 #[unsafe(no_mangle)]
 unsafe extern "C" fn supdrv_solaris_segment_gone(context: *mut c_void) {
     let Some(context) = NonNull::new(context.cast::<UserMappingRef>()) else { return };
+    // SAFETY: made for this segment, which is gone (conditions of the function).
     let mapping = unsafe { Box::from_raw(&Solaris, context) };
     mapping.gone.store(true, Ordering::Release);
 }
@@ -148,11 +153,13 @@ static LOCKED: Registry = Registry { mutex: Kmutex::new(), first: AtomicPtr::new
 /// Makes the lock of locked memory. Class T, before the driver is built.
 pub(crate) fn start() {
     let name = c"SUPDrvLocked".as_ptr();
+    // SAFETY: static storage, once.
     unsafe { kernel::mutex_init(LOCKED.mutex.get(), name, kernel::MUTEX_DRIVER, null_mut()) };
 }
 
 /// After the driver is gone.
 pub(crate) fn stop() {
+    // SAFETY: initialised; no memory is locked any more.
     unsafe { kernel::mutex_destroy(LOCKED.mutex.get()) };
 }
 
@@ -160,6 +167,7 @@ struct RegistryGuard;
 
 impl RegistryGuard {
     fn acquire() -> Self {
+        // SAFETY: initialised by `start`.
         unsafe { kernel::mutex_enter(LOCKED.mutex.get()) };
         Self
     }
@@ -167,6 +175,7 @@ impl RegistryGuard {
 
 impl Drop for RegistryGuard {
     fn drop(&mut self) {
+        // SAFETY: this guard acquired it.
         unsafe { kernel::mutex_exit(LOCKED.mutex.get()) };
     }
 }
@@ -188,10 +197,12 @@ static CALLBACKS: UmemCallbacks = UmemCallbacks { version: kernel::UMEM_CALLBACK
 unsafe extern "C" fn cleanup(cookie: Cookie) {
     let guard = RegistryGuard::acquire();
     let mut at = LOCKED.first.load(Ordering::Relaxed);
+    // SAFETY: members leave the list, under its lock, before they are freed.
     while let Some(locked) = unsafe { at.as_ref() } {
         if locked.cookie == cookie && locked.alive.swap(false, Ordering::AcqRel) {
             locked.unload_ranges();
             drop(guard);
+            // SAFETY: locked with this cookie, and taken over from its owner.
             unsafe { kernel::ddi_umem_unlock(cookie) };
             return;
         }
@@ -203,6 +214,7 @@ impl Locked {
     /// With the registry locked.
     fn unload_ranges(&self) {
         let mut at = self.ranges.load(Ordering::Relaxed);
+        // SAFETY: members leave the list, under its lock, before they are freed.
         while let Some(range) = unsafe { at.as_ref() } {
             range.unload();
             at = range.next.load(Ordering::Relaxed);
@@ -219,6 +231,7 @@ impl Locked {
 /// Takes an item out of a singly linked list, if it is in there.
 fn unlink<T>(first: &AtomicPtr<T>, item: *mut T, next: impl Fn(&T) -> &AtomicPtr<T>) {
     let mut link = first;
+    // SAFETY: members of a list are alive while it is locked.
     while let Some(at) = unsafe { link.load(Ordering::Relaxed).as_ref() } {
         if core::ptr::eq(at, item) {
             link.store(next(at).load(Ordering::Relaxed), Ordering::Relaxed);
@@ -235,6 +248,7 @@ impl Drop for Locked {
         let alive = self.alive.swap(false, Ordering::AcqRel);
         drop(guard);
         if alive {
+            // SAFETY: locked with this cookie; the callback didn't come first.
             unsafe { kernel::ddi_umem_unlock(self.cookie) };
         }
     }
@@ -256,8 +270,10 @@ impl KernelRange {
         let range =
             Self { address: 0, pages, loaded: AtomicBool::new(false), of, next: AtomicPtr::new(null_mut()) };
         let mut range = Box::new(&Solaris, range)?;
+        // SAFETY: a size that isn't 0.
         let memory = unsafe { kernel::vmem_alloc(kernel::heap_arena, bytes, kernel::VM_SLEEP) };
         range.address = NonNull::new(memory).ok_or(VERR_MAP_FAILED)?.as_ptr() as usize;
+        // SAFETY: the parent lives as long as its mappings.
         let Some(locked) = (unsafe { of.as_ref() }) else {
             range.load();
             return Ok(range);
@@ -274,12 +290,14 @@ impl KernelRange {
 
     fn load(&self) {
         let (list, count) = (self.pages.as_ptr(), self.pages.len());
+        // SAFETY: the range is ours, and as large as the list.
         unsafe { glue::supdrv_glue_kernel_load(self.address, list, count) };
         self.loaded.store(true, Ordering::Relaxed);
     }
 
     fn unload(&self) {
         if self.loaded.swap(false, Ordering::Relaxed) {
+            // SAFETY: loaded with as many pages.
             unsafe { glue::supdrv_glue_kernel_unload(self.address, self.pages.len()) };
         }
     }
@@ -287,6 +305,7 @@ impl KernelRange {
 
 impl Drop for KernelRange {
     fn drop(&mut self) {
+        // SAFETY: the parent lives as long as its mappings.
         match unsafe { self.of.as_ref() } {
             Some(locked) => {
                 let _guard = RegistryGuard::acquire();
@@ -297,6 +316,7 @@ impl Drop for KernelRange {
         }
         if self.address != 0 {
             let bytes = self.pages.len() << PAGE_SHIFT;
+            // SAFETY: from this arena, with this size, given up here.
             unsafe { kernel::vmem_free(kernel::heap_arena, self.address as *mut c_void, bytes) };
         }
     }
@@ -337,6 +357,7 @@ impl Drop for Kind {
         let Self::UserMap { mapping, address } = self else { return };
         // In any other process the mapping keeps its pages until that process gives it up.
         if !mapping.gone.load(Ordering::Acquire) && Solaris.process_handle() == mapping.process {
+            // SAFETY: mapped by `supdrv_glue_map_user` in this process; any other range is an error.
             let _busy = unsafe { glue::supdrv_glue_unmap_user(*address, mapping.block.pages.len()) };
         }
     }
@@ -382,6 +403,7 @@ impl OsMemory for Solaris {
         let mut locked = Box::new(self, locked)?;
         let write = if access.contains(MemProt::WRITE) { kernel::DDI_UMEMLOCK_WRITE } else { 0 };
         let flags = kernel::DDI_UMEMLOCK_LONGTERM | kernel::DDI_UMEMLOCK_READ | write;
+        // SAFETY: the cookie is ours; the callbacks live as long as the driver, which unlocks everything before it goes.
         let failed = unsafe {
             let (memory, cookie) = (address as *mut c_void, &raw mut locked.cookie);
             let process = current_process();
@@ -392,7 +414,7 @@ impl OsMemory for Solaris {
         }
         locked.alive.store(true, Ordering::Release);
         for (index, page) in locked.pages.iter_mut().enumerate() {
-            *page = unsafe { glue::supdrv_glue_user_page(address.wrapping_add(index << PAGE_SHIFT)) };
+            *page = glue::supdrv_glue_user_page(address.wrapping_add(index << PAGE_SHIFT));
         }
         if locked.pages.contains(&glue::PFN_INVALID) {
             return Err(VERR_INTERNAL_ERROR);
@@ -429,6 +451,7 @@ impl OsMemory for Solaris {
         let mut object = MemObj::new(Kind::UserMap { mapping, address: 0 })?;
         let Kind::UserMap { mapping, address } = &mut *object.0 else { return Err(VERR_INTERNAL_ERROR) };
         mapping.gone.store(false, Ordering::Release);
+        // SAFETY: the list has as many pages; the context belongs to the segment, if this succeeds.
         let failed = unsafe {
             let (list, count) = (mapping.block.pages.as_ptr(), mapping.block.pages.len());
             let context = of_segment.as_ptr().as_ptr().cast();
@@ -492,12 +515,14 @@ impl Solaris {
 impl OsUserCopy for Solaris {
     fn user_copy_from(&self, to: &mut [u8], from: usize) -> Result<()> {
         let (user, kernel) = (from as *const c_void, to.as_mut_ptr().cast());
+        // SAFETY: `to` has that many bytes; the source is checked by the kernel.
         let failed = unsafe { kernel::ddi_copyin(user, kernel, to.len(), 0) };
         if failed == 0 { Ok(()) } else { Err(VERR_ACCESS_DENIED) }
     }
 
     fn user_copy_to(&self, to: usize, from: &[u8]) -> Result<()> {
         let (kernel, user) = (from.as_ptr().cast(), to as *mut c_void);
+        // SAFETY: `from` has that many bytes; the destination is checked by the kernel.
         let failed = unsafe { kernel::ddi_copyout(kernel, user, from.len(), 0) };
         if failed == 0 { Ok(()) } else { Err(VERR_ACCESS_DENIED) }
     }
@@ -508,6 +533,7 @@ pub struct ImageMemory;
 
 impl FlatMemory for ImageMemory {
     unsafe fn free(base: NonNull<u8>, bytes: usize) {
+        // SAFETY: from this arena, with this size, given up (condition of the function).
         unsafe { kernel::segkmem_free(kernel::heaptext_arena, base.as_ptr().cast(), bytes) };
     }
 }
@@ -519,9 +545,12 @@ impl OsImage for Solaris {
 
     fn exec_alloc(&self, size_bytes: usize) -> Result<Self::ExecMem> {
         let bytes = size_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(VERR_NO_EXEC_MEMORY)?;
+        // SAFETY: a size that isn't 0.
         let memory = unsafe { kernel::segkmem_alloc(kernel::heaptext_arena, bytes, kernel::KM_SLEEP) };
         let base = NonNull::new(memory.cast::<u8>()).ok_or(VERR_NO_EXEC_MEMORY)?;
+        // SAFETY: fresh memory of that size.
         unsafe { base.as_ptr().write_bytes(0, bytes) };
+        // SAFETY: as above; `free` gives it back.
         Ok(unsafe { FlatImage::new(base, bytes) })
     }
 

@@ -1,5 +1,4 @@
 //! What loaded modules may ask for, and the table of what they can import.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::alloc::Layout;
 use core::ffi::{CStr, c_int, c_void};
@@ -25,6 +24,7 @@ pub(crate) static THREADS: Threads = Threads::new();
 const TS_RUN: c_int = 2;
 
 unsafe extern "C" fn thread_main(start: *mut c_void) {
+    // SAFETY: what `spawn` passed, once; the thread ends here.
     unsafe {
         THREADS.run(&Solaris, start);
         kernel::thread_exit();
@@ -32,7 +32,7 @@ unsafe extern "C" fn thread_main(start: *mut c_void) {
 }
 
 fn has(context: u32) -> bool {
-    unsafe { glue::supdrv_glue_context() & context != 0 }
+    glue::supdrv_glue_context() & context != 0
 }
 
 impl OsModule for Solaris {
@@ -40,6 +40,7 @@ impl OsModule for Solaris {
 
     fn heap_alloc_any_context(&self, layout: Layout) -> Result<NonNull<u8>> {
         let bytes = padded(layout).ok_or(VERR_NO_MEMORY)?;
+        // SAFETY: a size that isn't 0.
         let memory = unsafe { kernel::kmem_zalloc(bytes, kernel::KM_NOSLEEP) };
         NonNull::new(memory.cast()).ok_or(VERR_NO_MEMORY)
     }
@@ -56,17 +57,19 @@ impl OsModule for Solaris {
 
     fn wall_clock_ns(&self) -> i64 {
         let mut time = Timespec::default();
+        // SAFETY: the result is ours.
         unsafe { kernel::gethrestime(&raw mut time) };
         time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanoseconds)
     }
 
     fn mp_poke(&self, cpu_id: u32) -> Result<()> {
+        // SAFETY: the CPU exists and is on-line (contract of the method).
         unsafe { kernel::poke_cpu(cpu_id.cast_signed()) };
         Ok(())
     }
 
     fn sleep_interruptible_ms(&self, millis: u32) -> Result<()> {
-        let interrupted = unsafe { kernel::delay_sig(ticks(millis)) };
+        let interrupted = kernel::delay_sig(ticks(millis));
         if interrupted == 0 { Ok(()) } else { Err(VERR_INTERRUPTED) }
     }
 
@@ -86,6 +89,7 @@ impl OsModule for Solaris {
         _name: &CStr,
     ) -> Result<()> {
         THREADS.spawn(self, entry, context, |argument| {
+            // SAFETY: the argument is for one thread; its process is the kernel's own.
             let thread = unsafe {
                 let (owner, priority) = (&raw const kernel::p0, kernel::minclsyspri);
                 kernel::thread_create(null_mut(), 0, thread_main, argument, 0, owner, TS_RUN, priority)
@@ -95,6 +99,7 @@ impl OsModule for Solaris {
     }
 
     fn panic_system(&self) {
+        // SAFETY: a constant message.
         unsafe { kernel::cmn_err(kernel::CE_PANIC, c"supdrv: assertion of a module".as_ptr()) };
     }
 }

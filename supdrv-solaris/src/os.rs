@@ -1,9 +1,4 @@
 //! Heap, locks, CPUs, identity, instructions, hardware virtualisation, policy and log.
-//!
-//! SAFETY of the calls in this crate: the kernel's functions ask for nothing but the context class that the trait method promises, and
-//! for structures that were initialised by their counterpart; each handle type here owns such a structure from its creation to its
-//! drop, at an address that doesn't change.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all calls of the kernel, given above")]
 
 use core::alloc::Layout;
 use core::ffi::{c_char, c_int, c_ulong, c_void};
@@ -46,11 +41,13 @@ impl OsHeap for Solaris {
     fn heap_alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
         let bytes = padded(layout)?;
         let patience = if bytes < PATIENT_BYTES { kernel::KM_SLEEP } else { kernel::KM_NOSLEEP };
+        // SAFETY: a size that isn't 0.
         NonNull::new(unsafe { kernel::kmem_zalloc(bytes, patience) }.cast())
     }
 
     unsafe fn heap_free(&self, ptr: NonNull<u8>, layout: Layout) {
         let bytes = padded(layout).unwrap_or(layout.size());
+        // SAFETY: allocated like this with this size, given up (conditions of the function).
         unsafe { kernel::kmem_free(ptr.as_ptr().cast(), bytes) };
     }
 }
@@ -61,6 +58,7 @@ pub struct Lock(Box<Kmutex, Solaris>);
 impl Lock {
     fn new(class: LockClass, kind: c_int, cookie: *mut c_void) -> Result<Self> {
         let lock = Self(Box::new(&Solaris, Kmutex::new())?);
+        // SAFETY: fresh storage, at its final place; a constant name.
         unsafe { kernel::mutex_init(lock.0.get(), class.c_name().as_ptr(), kind, cookie) };
         Ok(lock)
     }
@@ -68,13 +66,14 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        // SAFETY: initialised; nobody holds it.
         unsafe { kernel::mutex_destroy(self.0.get()) };
     }
 }
 
 /// The level of an interrupt as a mutex wants to know it.
 pub(crate) fn level_cookie(level: c_int) -> *mut c_void {
-    unsafe { kernel::ipltospl(level) as usize as *mut c_void }
+    kernel::ipltospl(level) as usize as *mut c_void
 }
 
 impl OsLock for Solaris {
@@ -87,23 +86,28 @@ impl OsLock for Solaris {
     }
 
     fn spinlock_acquire(&self, lock: &Lock) {
+        // SAFETY: initialised, at an address that doesn't change.
         unsafe { kernel::mutex_enter(lock.0.get()) };
     }
 
     unsafe fn spinlock_release(&self, lock: &Lock) {
+        // SAFETY: condition of the function.
         unsafe { kernel::mutex_exit(lock.0.get()) };
     }
 
     fn spinlock_acquire_irq(&self, lock: &Lock) -> IrqState {
-        let flags = unsafe { kernel::intr_clear() };
+        let flags = kernel::intr_clear();
+        // SAFETY: initialised, at an address that doesn't change.
         unsafe { kernel::mutex_enter(lock.0.get()) };
         // Waiting for a lock may have turned them on.
-        let _off_again = unsafe { kernel::intr_clear() };
+        let _off_again = kernel::intr_clear();
         IrqState(flags as usize)
     }
 
     unsafe fn spinlock_release_irq(&self, lock: &Lock, state: IrqState) {
+        // SAFETY: condition of the function.
         unsafe { kernel::mutex_exit(lock.0.get()) };
+        // SAFETY: what the matching acquire found (condition of the function).
         unsafe { kernel::intr_restore(state.0 as c_ulong) };
     }
 
@@ -116,10 +120,12 @@ impl OsLock for Solaris {
     }
 
     fn mutex_acquire(&self, mutex: &Lock) {
+        // SAFETY: initialised, at an address that doesn't change.
         unsafe { kernel::mutex_enter(mutex.0.get()) };
     }
 
     unsafe fn mutex_release(&self, mutex: &Lock) {
+        // SAFETY: condition of the function.
         unsafe { kernel::mutex_exit(mutex.0.get()) };
     }
 
@@ -133,22 +139,26 @@ pub(crate) struct CpuLock;
 
 impl CpuLock {
     pub(crate) fn acquire() -> Self {
+        // SAFETY: the kernel's own lock; class T.
         unsafe { kernel::mutex_enter(kernel::cpu_lock.get()) };
         Self
     }
 
     /// The structure of a CPU that exists.
     pub(crate) fn cpu(&self, id: u32) -> Option<NonNull<Opaque>> {
+        // SAFETY: `cpu_lock` is held.
         NonNull::new(unsafe { kernel::cpu_get(c_int::try_from(id).ok()?) })
     }
 
     pub(crate) fn is_online(&self, id: u32) -> bool {
+        // SAFETY: `cpu_lock` is held, so that the CPU stays.
         self.cpu(id).is_some_and(|cpu| unsafe { kernel::cpu_is_online(cpu.as_ptr()) != 0 })
     }
 }
 
 impl Drop for CpuLock {
     fn drop(&mut self) {
+        // SAFETY: this guard acquired it.
         unsafe { kernel::mutex_exit(kernel::cpu_lock.get()) };
     }
 }
@@ -163,14 +173,16 @@ impl Solaris {
     /// Whether the current CPU's structure is where the driver looks for it is checked on this occasion.
     pub(crate) fn watch_cpus(&self) -> bool {
         let lock = CpuLock::acquire();
+        // SAFETY: `cpu_lock` is held; the function stays until it is unregistered.
         unsafe { kernel::register_cpu_setup_func(cpu_state_changed, null_mut()) };
         for id in (0..=self.cpu_max_id()).take(MAX_CPUS) {
             POSSIBLE.set(id as usize, lock.cpu(id).is_some());
             ONLINE.set(id as usize, lock.is_online(id));
         }
         let pinned = self.preempt_disable();
-        let here = unsafe { glue::supdrv_glue_cpu() };
+        let here = glue::supdrv_glue_cpu();
         let known = lock.cpu(self.cpu_id()).is_some_and(|cpu| cpu.as_ptr().cast() == here);
+        // SAFETY: disabled above.
         unsafe { self.preempt_restore(pinned) };
         drop(lock);
         if !known {
@@ -181,6 +193,7 @@ impl Solaris {
 
     pub(crate) fn unwatch_cpus(&self) {
         let _lock = CpuLock::acquire();
+        // SAFETY: `cpu_lock` is held.
         unsafe { kernel::unregister_cpu_setup_func(cpu_state_changed, null_mut()) };
     }
 }
@@ -195,6 +208,7 @@ unsafe extern "C" fn cpu_state_changed(what: c_int, id: c_int, _argument: *mut c
 }
 
 unsafe extern "C" fn cross_called(call: usize, _second: usize, _third: usize) -> c_int {
+    // SAFETY: the argument of a call that waits for this.
     unsafe { CrossCall::run(call as *mut c_void, glue::supdrv_glue_cpu_id()) };
     0
 }
@@ -202,6 +216,7 @@ unsafe extern "C" fn cross_called(call: usize, _second: usize, _third: usize) ->
 /// Calls on all CPUs of a set, pinned by the caller.
 fn cross_call(set: CpuSet, call: &CrossCall) {
     let mut words = set.0;
+    // SAFETY: the set has room for all CPUs; the call outlives this, which waits.
     unsafe {
         let call = call.argument() as usize;
         kernel::xc_call(call, 0, 0, words.as_mut_ptr().cast(), cross_called);
@@ -228,8 +243,10 @@ unsafe impl Send for MpRegistration {}
 unsafe impl Sync for MpRegistration {}
 
 unsafe extern "C" fn on_cpu_online(registered: usize, _second: usize, _third: usize) -> c_int {
+    // SAFETY: the registration lives until it is taken back, under the lock that the caller holds.
     let registered = unsafe { &*(registered as *const Registered) };
-    let id = unsafe { glue::supdrv_glue_cpu_id() };
+    let id = glue::supdrv_glue_cpu_id();
+    // SAFETY: the registrant vouches for both.
     unsafe { (registered.callback)(MpEvent::Online, id, registered.context) };
     0
 }
@@ -237,6 +254,7 @@ unsafe extern "C" fn on_cpu_online(registered: usize, _second: usize, _third: us
 /// Called by the kernel with `cpu_lock` held, after [`cpu_state_changed`], which was registered before.
 unsafe extern "C" fn on_cpu_event(what: c_int, id: c_int, argument: *mut c_void) -> c_int {
     let Ok(id) = u32::try_from(id) else { return 0 };
+    // SAFETY: as in `on_cpu_online`.
     let registered = unsafe { &*argument.cast::<Registered>() };
     let event = match what {
         kernel::CPU_ON => MpEvent::Online,
@@ -247,10 +265,13 @@ unsafe extern "C" fn on_cpu_event(what: c_int, id: c_int, argument: *mut c_void)
     match event {
         MpEvent::Online => {
             let mut words = only(id).0;
+            // SAFETY: the set has room for all CPUs; the registration outlives the call, which waits.
             unsafe { kernel::xc_call(argument as usize, 0, 0, words.as_mut_ptr().cast(), on_cpu_online) };
         }
+        // SAFETY: the registrant vouches for both.
         MpEvent::Offline => unsafe { (registered.callback)(event, id, registered.context) },
     }
+    // SAFETY: disabled above.
     unsafe { Solaris.preempt_restore(pinned) };
     0
 }
@@ -260,6 +281,7 @@ impl Drop for MpRegistration {
         // Callbacks run under the lock: none is left then.
         let _lock = CpuLock::acquire();
         let argument = self.0.as_ptr().as_ptr().cast();
+        // SAFETY: `cpu_lock` is held.
         unsafe { kernel::unregister_cpu_setup_func(on_cpu_event, argument) };
     }
 }
@@ -268,15 +290,17 @@ impl OsCpu for Solaris {
     type MpRegistration = MpRegistration;
 
     fn cpu_id(&self) -> u32 {
-        unsafe { glue::supdrv_glue_cpu_id() }
+        glue::supdrv_glue_cpu_id()
     }
 
     fn cpu_max_id(&self) -> u32 {
-        u32::try_from(unsafe { kernel::max_cpuid }).unwrap_or(0)
+        u32::try_from(kernel::max_cpuid).unwrap_or(0)
     }
 
     fn cpu_present_count(&self) -> usize {
-        usize::try_from(unsafe { kernel::ncpus }).unwrap_or(1)
+        // SAFETY: the kernel's own variable, which changes as a whole.
+        let count = unsafe { (&raw const kernel::ncpus).read_volatile() };
+        usize::try_from(count).unwrap_or(1)
     }
 
     fn cpu_possible_set(&self) -> CpuSet {
@@ -290,6 +314,7 @@ impl OsCpu for Solaris {
     unsafe fn mp_on_all(&self, worker: MpWorker, context: *mut c_void) -> Result<()> {
         let pinned = self.preempt_disable();
         cross_call(self.cpu_online_set(), &CrossCall::new(worker, context));
+        // SAFETY: disabled above.
         unsafe { self.preempt_restore(pinned) };
         Ok(())
     }
@@ -301,10 +326,12 @@ impl OsCpu for Solaris {
         let pinned = self.preempt_disable();
         let online = self.cpu_online_set().contains(cpu_id as usize);
         if self.cpu_id() == cpu_id {
+            // SAFETY: the worker may be called with the context (condition of the function).
             unsafe { worker(cpu_id, context) };
         } else if online {
             cross_call(only(cpu_id), &CrossCall::new(worker, context));
         }
+        // SAFETY: disabled above.
         unsafe { self.preempt_restore(pinned) };
         if online { Ok(()) } else { Err(VERR_CPU_OFFLINE) }
     }
@@ -313,6 +340,7 @@ impl OsCpu for Solaris {
         let registered = Box::new(self, Registered { callback, context })?;
         let _lock = CpuLock::acquire();
         let argument = registered.as_ptr().as_ptr().cast();
+        // SAFETY: `cpu_lock` is held; the registration takes it back before it goes.
         unsafe { kernel::register_cpu_setup_func(on_cpu_event, argument) };
         Ok(MpRegistration(registered))
     }
@@ -322,10 +350,11 @@ impl OsArch for Solaris {
     supdrv_core::glue_arch!(crate::glue);
 
     fn irq_save(&self) -> usize {
-        unsafe { kernel::intr_clear() as usize }
+        kernel::intr_clear() as usize
     }
 
     unsafe fn irq_restore(&self, flags: usize) {
+        // SAFETY: condition of the function.
         unsafe { kernel::intr_restore(flags as c_ulong) };
     }
 }
@@ -338,6 +367,7 @@ const PROCESS_ALIGN_BITS: u32 = 3;
 /// The process structure of the caller.
 pub(crate) fn current_process() -> *mut Opaque {
     let mut process = null_mut::<Opaque>();
+    // SAFETY: the parameter is a pointer, and the result is ours.
     let failed = unsafe { kernel::drv_getparm(kernel::UPROCP, (&raw mut process).cast()) };
     if failed == 0 { process } else { null_mut() }
 }
@@ -360,7 +390,7 @@ impl OsIdentity for Solaris {
     }
 
     fn process_id(&self) -> u32 {
-        unsafe { kernel::ddi_get_pid() }
+        kernel::ddi_get_pid()
     }
 
     /// The kernel recycles process structures: the address alone could be a later process. The upper bits of a kernel address are all
@@ -371,16 +401,16 @@ impl OsIdentity for Solaris {
     }
 
     fn thread_handle(&self) -> usize {
-        unsafe { glue::supdrv_glue_thread() as usize }
+        glue::supdrv_glue_thread() as usize
     }
 
     fn preempt_disable(&self) -> PreemptState {
-        unsafe { glue::supdrv_glue_preempt_disable() };
+        glue::supdrv_glue_preempt_disable();
         PreemptState(0)
     }
 
     unsafe fn preempt_restore(&self, _state: PreemptState) {
-        unsafe { glue::supdrv_glue_preempt_enable() };
+        glue::supdrv_glue_preempt_enable();
     }
 }
 
@@ -393,6 +423,7 @@ type Unregister = unsafe extern "C" fn(*mut Opaque);
 
 /// The two functions of illumos' hypervisor arbitration, where the kernel has them.
 fn arbitration() -> Option<(Register, Unregister)> {
+    // SAFETY: a constant name.
     let find = |name: &core::ffi::CStr| unsafe { kernel::modgetsymvalue(name.as_ptr(), 0) };
     let (register, unregister) = (find(c"hma_register_exclusive"), find(c"hma_unregister"));
     if register == 0 || unregister == 0 {
@@ -415,6 +446,7 @@ impl OsHwVirt for Solaris {
         if !enable {
             if VTX_USERS.load(Ordering::Acquire) != 0 && VTX_USERS.fetch_sub(1, Ordering::AcqRel) == 1 {
                 let registration = VTX_REGISTRATION.swap(null_mut(), Ordering::AcqRel);
+                // SAFETY: from `register`, given up here.
                 unsafe { unregister(registration) };
             }
             return Ok(());
@@ -423,6 +455,7 @@ impl OsHwVirt for Solaris {
             return Err(VERR_VMX_NO_VMX);
         }
         if VTX_USERS.load(Ordering::Acquire) == 0 {
+            // SAFETY: a constant name.
             let registration = unsafe { register(c"supdrv".as_ptr()) };
             if registration.is_null() {
                 return Err(VERR_VMX_IN_VMX_ROOT_MODE);
@@ -444,6 +477,7 @@ impl OsLog for Solaris {
         for (to, from) in message.iter_mut().take(MESSAGE_BYTES - 1).zip(text) {
             *to = *from;
         }
+        // SAFETY: constant format, a message that ends.
         unsafe { kernel::cmn_err(kernel::CE_CONT, c"%s\n".as_ptr(), message.as_ptr()) };
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! A cyclic exists while the timer runs: starting adds it, stopping removes it and waits for its handler, both under the kernel's lock
 //! of CPU states.
-#![allow(clippy::undocumented_unsafe_blocks, reason = "as in os.rs: one reason for all calls of the kernel")]
 
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -76,6 +75,7 @@ impl State {
         if self.target == TimerTarget::All {
             let argument = core::ptr::from_ref(self).cast_mut().cast();
             let mut omni = CycOmniHandler { online: cpu_online, offline: cpu_offline, argument };
+            // SAFETY: `cpu_lock` is held; the handlers' arguments live until the cyclic is removed.
             return Ok(unsafe { kernel::cyclic_add_omni(&raw mut omni) });
         }
         let cpu = match self.target {
@@ -85,8 +85,10 @@ impl State {
         };
         self.reset_tick(0);
         let (mut handler, mut when) = (self.handler(), self.when(0));
+        // SAFETY: as above; the times are read.
         let cyclic = unsafe { kernel::cyclic_add(&raw mut handler, &raw mut when) };
         if let Some(cpu) = cpu {
+            // SAFETY: as above: the CPU stays.
             unsafe { kernel::cyclic_bind(cyclic, cpu.as_ptr(), null_mut()) };
         }
         Ok(cyclic)
@@ -96,6 +98,7 @@ impl State {
     fn remove(&self, _lock: &CpuLock) {
         let cyclic = self.cyclic.swap(kernel::CYCLIC_NONE, Ordering::AcqRel);
         if cyclic != kernel::CYCLIC_NONE {
+            // SAFETY: `cpu_lock` is held; from `cyclic_add`, given up here.
             unsafe { kernel::cyclic_remove(cyclic) };
         }
     }
@@ -108,11 +111,14 @@ unsafe extern "C" fn cpu_online(
     handler: *mut CycHandler,
     when: *mut CycTime,
 ) {
+    // SAFETY: the timer outlives its cyclic.
     let state = unsafe { &*state.cast::<State>() };
     // The id is the first member of the structure.
+    // SAFETY: the kernel's structure of a CPU, which begins with a 32-bit id.
     let id = unsafe { cpu.cast::<u32>().read() };
     state.reset_tick(id);
     let soon_ns = Solaris.system_nano_ts().saturating_add(SOON_NS);
+    // SAFETY: the results are the kernel's, and to be filled in.
     unsafe {
         handler.write(state.handler());
         when.write(state.when(soon_ns));
@@ -122,6 +128,7 @@ unsafe extern "C" fn cpu_online(
 unsafe extern "C" fn cpu_offline(_state: *mut c_void, _cpu: *mut Opaque, _cookie: *mut c_void) {}
 
 unsafe extern "C" fn fired(state: *mut c_void) {
+    // SAFETY: the timer outlives its cyclic.
     let state = unsafe { &*state.cast::<State>() };
     if !state.running.load(Ordering::Acquire) {
         return;
@@ -129,9 +136,10 @@ unsafe extern "C" fn fired(state: *mut c_void) {
     if state.interval_ns == 0 {
         state.running.store(false, Ordering::Release);
     }
-    let Some(tick) = state.tick_of(unsafe { glue::supdrv_glue_cpu_id() }) else { return };
+    let Some(tick) = state.tick_of(glue::supdrv_glue_cpu_id()) else { return };
     let tick = tick.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     let handle = core::ptr::from_ref(state).cast_mut().cast();
+    // SAFETY: the creator vouches for both.
     unsafe { (state.callback)(handle, state.context, tick) };
 }
 
@@ -201,6 +209,6 @@ impl OsTimer for Solaris {
     }
 
     fn timer_granularity_ns(&self) -> u32 {
-        u32::try_from(unsafe { kernel::nsec_per_tick }).unwrap_or(10_000_000)
+        u32::try_from(kernel::nsec_per_tick).unwrap_or(10_000_000)
     }
 }
