@@ -4,8 +4,6 @@ use core::ffi::c_void;
 use std::sync::Arc;
 
 use fakekernel::context::Process;
-use fakekernel::faults::Faults;
-use fakekernel::ledger::Ledger;
 use fakekernel::nodes::SystemCalls;
 use fakekernel::suite::ShimUnderTest;
 use supctl::transport::Refused;
@@ -105,29 +103,7 @@ impl ShimUnderTest for Calls {
         "SetTimer",
     ];
 
-    fn boot() -> Kernel {
-        boot()
-    }
-
-    fn load(kernel: &Kernel) -> i32 {
-        kernel.load()
-    }
-
-    fn unload(kernel: &Kernel) -> i32 {
-        kernel.unload()
-    }
-
-    fn leftovers(kernel: &Kernel) -> Vec<(&'static str, i64)> {
-        kernel.leftovers()
-    }
-
-    fn ledger() -> &'static Ledger {
-        &machine().ledger
-    }
-
-    fn faults() -> &'static Faults {
-        &machine().faults
-    }
+    fakekernel::shim_machine!(Kernel, boot, machine);
 
     unsafe fn idc(request: IdcRequest, packet: *mut c_void) -> i32 {
         unsafe { supdrv_os2_idc(request.code(Self::ENCODING), packet) }

@@ -105,6 +105,37 @@ pub trait ShimUnderTest: SystemCalls + Sized {
     fn mappings(process: &Arc<Process>) -> usize;
 }
 
+/// The methods of [`ShimUnderTest`] that hand over to a kernel with methods of these names, and to its machine, inside of the
+/// implementation: `$boot` makes the one, `$machine` gives the other.
+#[macro_export]
+macro_rules! shim_machine {
+    ($kernel:ty, $boot:path, $machine:path) => {
+        fn boot() -> $kernel {
+            $boot()
+        }
+
+        fn load(kernel: &$kernel) -> i32 {
+            kernel.load()
+        }
+
+        fn unload(kernel: &$kernel) -> i32 {
+            kernel.unload()
+        }
+
+        fn leftovers(kernel: &$kernel) -> Vec<(&'static str, i64)> {
+            kernel.leftovers()
+        }
+
+        fn ledger() -> &'static $crate::ledger::Ledger {
+            &$machine().ledger
+        }
+
+        fn faults() -> &'static $crate::faults::Faults {
+            &$machine().faults
+        }
+    };
+}
+
 /// Makes a `#[test]` of each behaviour of the named groups, for an implementation of [`ShimUnderTest`].
 #[macro_export]
 macro_rules! shim_suite {
